@@ -1,0 +1,1 @@
+//! Sluice's only door to Kafka and to the schema registry.
