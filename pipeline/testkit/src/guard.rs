@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -37,6 +37,8 @@ pub(crate) struct Spec {
 #[derive(Debug)]
 pub(crate) struct Guarded {
     guard: Child,
+    /// Its closing tells the guard that we are gone. Not left in `guard`, which would close it to wait.
+    _alive: ChildStdin,
     pid: Pid,
     exit_code: Option<i32>,
 }
@@ -59,11 +61,12 @@ impl Guarded {
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut guard = command.spawn().context("start sh")?;
         let mut line = String::new();
+        let alive = guard.stdin.take().context("standard input of the guard")?;
         let stdout = guard.stdout.take().context("standard output of the guard")?;
         BufReader::new(stdout).read_line(&mut line).context("read the pid from the guard")?;
         let pid = line.trim().parse().ok().and_then(Pid::from_raw);
         let pid = pid.with_context(|| format!("{} did not start", program.display()))?;
-        Ok(Self { guard, pid, exit_code: None })
+        Ok(Self { guard, _alive: alive, pid, exit_code: None })
     }
 
     /// Pid of the command itself.

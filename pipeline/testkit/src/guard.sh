@@ -11,20 +11,24 @@ pid=$!
 echo "$pid"
 exec >/dev/null 2>&1
 orphan=$log.orphan
+hung_up=
+# A group with a stopped process is hung up by the kernel, without a word on the pipe, when its owner ends.
+trap 'hung_up=yes' HUP
+trap : INT TERM
 (
+    trap '' HUP
     read -r _ <&3
     : >"$orphan"
     kill -KILL "$pid"
 ) &
 watcher=$!
-trap : INT TERM HUP
 while :; do
     wait "$pid"
     status=$?
     kill -0 "$pid" || break
 done
 kill "$watcher"
-if [ -e "$orphan" ]; then
+if [ -n "$hung_up" ] || [ -e "$orphan" ]; then
     rm -f "$orphan"
     [ -z "$scratch" ] || rm -rf "$scratch"
 fi

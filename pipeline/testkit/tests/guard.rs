@@ -23,10 +23,12 @@ fn sh(script: &str) -> ChildProcess {
 async fn holder() {
     let Some(told) = std::env::var_os(HOLDER) else { return };
     let kafka = OwnKafka::start().await;
-    let mut stopped = sh("echo up; sleep 600");
+    let mut stopped = sh("echo up; exec sleep 600");
     stopped.wait_for_line(Duration::from_secs(10), |line| line == "up").await;
     stopped.sigstop();
-    let text = format!("{} {} {}", kafka.pid().unwrap(), stopped.pid(), kafka.dir().display());
+    let log_dir = stopped.log_path().parent().unwrap();
+    let (server_dir, log_dir) = (kafka.dir().display().to_string(), log_dir.display());
+    let text = format!("{} {} {server_dir} {log_dir}", kafka.pid().unwrap(), stopped.pid());
     let new = Path::new(&told).with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, told).unwrap();
@@ -48,7 +50,7 @@ async fn servers_and_programs_die_with_an_owner_that_is_killed() {
         std::fs::read_to_string(&told)
     })
     .await;
-    let [kafka, program, server_dir] = text.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    let [kafka, program, server_dir, log_dir] = text.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let (kafka, program) = (kafka.parse().unwrap(), program.parse().unwrap());
     assert!(is_alive(kafka) && is_alive(program) && Path::new(server_dir).exists());
 
@@ -56,14 +58,15 @@ async fn servers_and_programs_die_with_an_owner_that_is_killed() {
     holder.wait().unwrap();
 
     eventually(Duration::from_secs(20), "they are dead, and their files gone", || async {
-        !is_alive(kafka) && !is_alive(program) && !Path::new(server_dir).exists()
+        let files = Path::new(server_dir).exists() || Path::new(log_dir).exists();
+        !is_alive(kafka) && !is_alive(program) && !files
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_program_is_killed_and_reaped_when_dropped() {
-    let program = sh("sleep 600");
+    let program = sh("exec sleep 600");
     let pid = program.pid();
     assert!(is_alive(pid));
     drop(program);
