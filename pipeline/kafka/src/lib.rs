@@ -1,1 +1,15 @@
 //! Sluice's only door to Kafka and to the schema registry.
+//!
+//! Nothing of rdkafka's is in the public interface but error values. Every client runs on threads of its own;
+//! no call here blocks a runtime's worker.
+
+pub mod clock;
+pub mod dead_letters;
+pub mod group;
+mod mailbox;
+pub mod mock;
+pub mod producer;
+pub mod record;
+pub mod registry;
+pub mod settings;
+pub mod tail;

@@ -1,0 +1,372 @@
+//! The thread of a group member: the one place where librdkafka is polled and told things.
+//!
+//! A turn: wait for a command or a wake-up, carry out commands, poll a batch, look at clocks, hand over what
+//! fits. Nothing in a turn waits for the owner or for a broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+
+use super::context::{Callback, list};
+use super::{Assignment, Command, Error, Event, Native, Options, Reply, StartAt};
+use crate::mailbox::{Flow, Mailbox, Outbox};
+use crate::record::{Partition, Record};
+
+/// How long a turn waits when nothing wakes it: bounds the delay of a missed wake-up.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the group has given us and what became of it.
+struct Held {
+    started: bool,
+    paused: bool,
+    revoking: Option<Release>,
+}
+
+/// How far the giving back of a partition is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Release {
+    /// The owner has not released it.
+    Wanted,
+    /// Its last commit is under way.
+    Committing,
+    /// To be given back.
+    Ready,
+}
+
+/// A commit whose result librdkafka still owes us.
+struct Commit {
+    offsets: Vec<(Partition, i64)>,
+    reply: Reply,
+    deadline: Instant,
+    releases: Vec<Partition>,
+}
+
+struct Thread {
+    native: Arc<Native>,
+    mailbox: Arc<Mailbox<Command>>,
+    outbox: Outbox<Event>,
+    options: Options,
+    held: BTreeMap<Partition, Held>,
+    commits: Vec<Commit>,
+    epoch: u64,
+    /// All partitions are paused because the owner leaves no room.
+    choked: bool,
+    /// The last poll ended at a limit, not for want of records.
+    more: bool,
+    closing: Option<(Instant, Vec<oneshot::Sender<()>>)>,
+}
+
+pub(super) fn spawn(
+    native: Arc<Native>,
+    mailbox: Arc<Mailbox<Command>>,
+    outbox: Outbox<Event>,
+    options: Options,
+) -> std::io::Result<()> {
+    let thread = Thread {
+        native,
+        mailbox,
+        outbox,
+        options,
+        held: BTreeMap::new(),
+        commits: Vec::new(),
+        epoch: 0,
+        choked: false,
+        more: false,
+        closing: None,
+    };
+    std::thread::Builder::new().name("kafka-group".to_owned()).spawn(move || thread.run()).map(drop)
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            let wait = if self.more { Duration::ZERO } else { TICK };
+            for command in self.mailbox.take(wait) {
+                self.obey(command);
+            }
+            self.poll();
+            self.expire_commits(Instant::now());
+            let flow = self.outbox.flush();
+            if self.choked && self.outbox.is_relaxed() {
+                self.unchoke();
+            }
+            match &self.closing {
+                Some((deadline, _)) if self.commits.is_empty() || Instant::now() >= *deadline => break,
+                None if flow == Flow::Gone => break,
+                _ => {}
+            }
+        }
+        self.close();
+    }
+
+    /// Leaves the group. Librdkafka's close may take its time; it takes this thread's.
+    fn close(self) {
+        self.native.context().close();
+        let mut native = self.native;
+        // A query for committed offsets may hold the client for a moment longer.
+        let native = loop {
+            match Arc::try_unwrap(native) {
+                Ok(native) => break native,
+                Err(shared) => native = shared,
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        drop(native);
+        for done in self.closing.into_iter().flat_map(|(_, done)| done) {
+            let _ = done.send(());
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Start(partition, at) => self.start(partition, at),
+            Command::Pause(partition) => self.set_paused(&partition, true),
+            Command::Resume(partition) => self.set_paused(&partition, false),
+            Command::Commit(offsets, reply) => self.commit(offsets, Vec::new(), reply),
+            Command::Release(partitions, reply) => self.release(partitions, reply),
+            Command::Close(done) => {
+                let deadline = Instant::now() + Duration::from_millis(self.options.release_commit_timeout_ms);
+                self.closing.get_or_insert_with(|| (deadline, Vec::new())).1.push(done);
+            }
+        }
+    }
+
+    fn start(&mut self, partition: Partition, at: StartAt) {
+        let Some(held) =
+            self.held.get_mut(&partition).filter(|held| !held.started && held.revoking.is_none())
+        else {
+            return;
+        };
+        let offset = match at {
+            StartAt::Committed => Offset::Stored,
+            StartAt::Beginning => Offset::Beginning,
+            StartAt::Offset(offset) => Offset::Offset(offset),
+        };
+        let mut added = TopicPartitionList::new();
+        let result = added
+            .add_partition_offset(&partition.topic, partition.number, offset)
+            .and_then(|()| self.native.incremental_assign(&added));
+        if let Err(error) = result {
+            self.outbox.push(Event::Error(Error::Temporary(error)));
+            return;
+        }
+        held.started = true;
+        let pause = self.choked || held.paused;
+        self.native.context().fetches(partition.clone());
+        let one = list(std::iter::once(&partition));
+        // A pause of an earlier assignment must not outlive it.
+        let result = if pause { self.native.pause(&one) } else { self.native.resume(&one) };
+        self.note(result);
+    }
+
+    fn set_paused(&mut self, partition: &Partition, paused: bool) {
+        let Some(held) = self.held.get_mut(partition) else { return };
+        held.paused = paused;
+        if !held.started || self.choked {
+            return;
+        }
+        let one = list(std::iter::once(partition));
+        let result = if paused { self.native.pause(&one) } else { self.native.resume(&one) };
+        self.note(result);
+    }
+
+    fn note(&self, result: Result<(), KafkaError>) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "kafka group consumer");
+        }
+    }
+
+    fn commit(&mut self, offsets: Vec<(Partition, i64)>, releases: Vec<Partition>, reply: Reply) {
+        if let Some((partition, _)) = offsets.iter().find(|(partition, _)| !self.held.contains_key(partition))
+        {
+            let _ = reply.send(Err(Error::NotAssigned(partition.clone())));
+            return;
+        }
+        if offsets.is_empty() {
+            let _ = reply.send(Ok(()));
+            self.released(&releases);
+            return;
+        }
+        let mut native = TopicPartitionList::with_capacity(offsets.len());
+        let issued = offsets
+            .iter()
+            .try_for_each(|(partition, offset)| {
+                native.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*offset))
+            })
+            .and_then(|()| self.native.commit(&native, CommitMode::Async));
+        if let Err(error) = issued {
+            let _ = reply.send(Err(Error::Commit(error)));
+            self.released(&releases);
+            return;
+        }
+        let deadline = Instant::now() + Duration::from_millis(self.options.release_commit_timeout_ms);
+        self.commits.push(Commit { offsets, reply, deadline, releases });
+    }
+
+    fn committed(&mut self, result: Result<(), KafkaError>, offsets: &[(Partition, i64)]) {
+        let same = |commit: &Commit| {
+            commit.offsets.len() == offsets.len() && commit.offsets.iter().all(|one| offsets.contains(one))
+        };
+        let Some(index) = self.commits.iter().position(same) else { return };
+        let commit = self.commits.remove(index);
+        let _ = commit.reply.send(result.map_err(Error::Commit));
+        self.released(&commit.releases);
+    }
+
+    fn expire_commits(&mut self, now: Instant) {
+        while let Some(index) = self.commits.iter().position(|commit| commit.deadline <= now) {
+            let commit = self.commits.remove(index);
+            let _ = commit.reply.send(Err(Error::TimedOut));
+            self.released(&commit.releases);
+        }
+    }
+
+    fn release(&mut self, partitions: Vec<(Partition, Option<i64>)>, reply: Reply) {
+        let mut offsets = Vec::new();
+        let mut releases = Vec::new();
+        for (partition, offset) in partitions {
+            let Some(held) = self.held.get_mut(&partition) else { continue };
+            if held.revoking != Some(Release::Wanted) {
+                continue;
+            }
+            held.revoking = Some(Release::Committing);
+            offsets.extend(offset.map(|offset| (partition.clone(), offset)));
+            releases.push(partition);
+        }
+        self.commit(offsets, releases, reply);
+    }
+
+    /// Marks partitions as ready to be given back and, when all that are wanted back are, gives them back.
+    fn released(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            if let Some(held) = self.held.get_mut(partition).filter(|held| held.revoking.is_some()) {
+                held.revoking = Some(Release::Ready);
+            }
+        }
+        let mut revoked = self.held.iter().filter_map(|(p, held)| held.revoking.map(|state| (p, state)));
+        if partitions.is_empty() || !revoked.all(|(_, state)| state == Release::Ready) {
+            return;
+        }
+        let ready: Vec<Partition> =
+            self.held.iter().filter(|(_, held)| held.revoking.is_some()).map(|(p, _)| p.clone()).collect();
+        if ready.is_empty() {
+            return;
+        }
+        self.native.context().unassign(&self.native, &ready);
+        self.held.retain(|_, held| held.revoking.is_none());
+    }
+
+    fn poll(&mut self) {
+        self.more = false;
+        if !self.outbox.is_empty() && !self.choked {
+            let patience = Duration::from_millis(self.options.pause_after_ms);
+            if self.outbox.full_for(Instant::now()).is_none_or(|full| full < patience) {
+                return;
+            }
+            self.choked = true;
+            let result = self.native.pause(&self.native.context().fetched());
+            self.note(result);
+        }
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        loop {
+            if batch.len() >= self.options.batch_records_max || bytes >= self.options.batch_bytes_max {
+                self.more = true;
+                break;
+            }
+            match self.native.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    if let Some(topic) = wanted(&self.held, message.topic(), message.partition()) {
+                        let record = Record::copy(&message, topic);
+                        bytes += record.bytes();
+                        batch.push(record);
+                    }
+                }
+                Some(Err(error)) => self.failed(error),
+                // None also says that a callback ran; only then is there a reason to look again at once.
+                None => {
+                    let callbacks = self.native.context().take();
+                    if callbacks.is_empty() {
+                        break;
+                    }
+                    self.hand_over(&mut batch);
+                    callbacks.into_iter().for_each(|callback| self.called(callback));
+                }
+            }
+        }
+        self.hand_over(&mut batch);
+    }
+
+    fn hand_over(&mut self, batch: &mut Vec<Record>) {
+        if !batch.is_empty() {
+            self.outbox.push(Event::Records(std::mem::take(batch)));
+        }
+    }
+
+    fn failed(&mut self, error: KafkaError) {
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let event = if fatal { Error::Fatal(error) } else { Error::Temporary(error) };
+        // An owner that is behind need not read of the same trouble a thousand times.
+        if fatal || self.outbox.is_empty() {
+            self.outbox.push(Event::Error(event));
+        }
+    }
+
+    fn called(&mut self, callback: Callback) {
+        match callback {
+            Callback::Assigned(partitions) if partitions.is_empty() => {}
+            Callback::Assigned(partitions) => {
+                let assigned = partitions.into_iter().map(|partition| {
+                    self.epoch += 1;
+                    let held = Held { started: false, paused: false, revoking: None };
+                    self.held.insert(partition.clone(), held);
+                    Assignment { partition, epoch: self.epoch }
+                });
+                let event = Event::Assigned(assigned.collect());
+                self.outbox.push(event);
+            }
+            Callback::Revoking(partitions) => {
+                for partition in &partitions {
+                    if let Some(held) = self.held.get_mut(partition) {
+                        held.revoking = Some(Release::Wanted);
+                    }
+                }
+                if partitions.is_empty() {
+                    self.native.context().unassign(&self.native, &[]);
+                } else {
+                    self.outbox.push(Event::Revoking(partitions));
+                }
+            }
+            Callback::Lost(partitions) => {
+                for partition in &partitions {
+                    self.held.remove(partition);
+                }
+                if !partitions.is_empty() {
+                    self.outbox.push(Event::Lost(partitions));
+                }
+            }
+            Callback::Committed(result, offsets) => self.committed(result, &offsets),
+        }
+    }
+
+    fn unchoke(&mut self) {
+        self.choked = false;
+        let running = self.held.iter().filter(|(_, held)| held.started && !held.paused).map(|(p, _)| p);
+        let result = self.native.resume(&list(running));
+        self.note(result);
+    }
+}
+
+/// The topic's shared name, if records of the partition are to be handed over.
+fn wanted(held: &BTreeMap<Partition, Held>, topic: &str, number: i32) -> Option<Arc<str>> {
+    // Few partitions are held; a walk over their names costs less than making a key to look them up.
+    held.iter()
+        .find(|(partition, _)| partition.number == number && *partition.topic == *topic)
+        .filter(|(_, held)| held.started && held.revoking.is_none())
+        .map(|(partition, _)| Arc::clone(&partition.topic))
+}

@@ -1,0 +1,345 @@
+//! What an operator sets about Kafka and the registry, and the librdkafka properties made of it.
+//!
+//! Every librdkafka property Sluice uses is in this file. Order of precedence: our defaults, then the
+//! operator's `properties`, then the invariants, which nobody can override.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize};
+use sluice_schemas::topics::{ENVELOPE_BYTES, Names, PARTITIONS_DEFAULT, PARTITIONS_DEV, WEBHOOK_BYTES_MAX};
+
+/// What secrets are replaced with when settings are shown.
+const MASK: &str = "***";
+
+/// Connection, naming and durability settings of Kafka.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Brokers to begin with: `host:port`, comma separated.
+    pub bootstrap_servers: String,
+    /// Name under which this process appears in the brokers' logs and quotas.
+    pub client_id: String,
+    /// librdkafka properties passed through as they are (TLS, SASL, socket settings).
+    pub properties: BTreeMap<String, String>,
+    /// Put before every topic's name.
+    pub topic_prefix: String,
+    /// Full names of single topics, by the name without prefix, for example `outbound.requests`.
+    pub topic_names: BTreeMap<String, String>,
+    /// Put before every consumer group's name.
+    pub group_prefix: String,
+    /// Partitions of every topic. Fixed for ever for session-placed topics.
+    pub partitions: i32,
+    /// Replicas every topic must have at least.
+    pub replication_factor: i32,
+    /// `min.insync.replicas` every topic must have at least.
+    pub min_insync_replicas: i32,
+    /// How long a broker may hold a fetch of a group consumer open, milliseconds.
+    pub fetch_wait_max_ms: u32,
+    /// The same for tails, where every millisecond is latency of a message.
+    pub tail_fetch_wait_max_ms: u32,
+    /// Records fetched ahead, per consumer, kibibytes.
+    pub prefetch_kbytes_max: u32,
+    /// After how long without a heartbeat a group member is dead, milliseconds.
+    pub session_timeout_ms: u32,
+    /// How long a member may take to give partitions back before it is thrown out, milliseconds.
+    pub max_poll_interval_ms: u32,
+    /// Time limit of look-ups (committed offsets, watermarks, metadata, topic administration), milliseconds.
+    pub request_timeout_ms: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: "localhost:9092".to_owned(),
+            client_id: "sluice".to_owned(),
+            properties: BTreeMap::new(),
+            topic_prefix: "wa.".to_owned(),
+            topic_names: BTreeMap::new(),
+            group_prefix: "sluice-".to_owned(),
+            partitions: PARTITIONS_DEFAULT,
+            replication_factor: 3,
+            min_insync_replicas: 2,
+            fetch_wait_max_ms: 100,
+            tail_fetch_wait_max_ms: 100,
+            prefetch_kbytes_max: 4096,
+            session_timeout_ms: 15_000,
+            max_poll_interval_ms: 120_000,
+            request_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// Shows everything but secrets.
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let masked = self.masked();
+        f.debug_struct("Settings")
+            .field("bootstrap_servers", &masked.bootstrap_servers)
+            .field("client_id", &masked.client_id)
+            .field("properties", &masked.properties)
+            .field("topic_prefix", &masked.topic_prefix)
+            .field("topic_names", &masked.topic_names)
+            .field("group_prefix", &masked.group_prefix)
+            .field("partitions", &masked.partitions)
+            .field("replication_factor", &masked.replication_factor)
+            .field("min_insync_replicas", &masked.min_insync_replicas)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Settings for one broker in this process or on this machine: one replica, few partitions, short waits.
+    pub fn single(bootstrap_servers: &str) -> Self {
+        Self {
+            bootstrap_servers: bootstrap_servers.to_owned(),
+            partitions: PARTITIONS_DEV,
+            replication_factor: 1,
+            min_insync_replicas: 1,
+            fetch_wait_max_ms: 5,
+            tail_fetch_wait_max_ms: 5,
+            session_timeout_ms: 6_000,
+            ..Self::default()
+        }
+    }
+
+    /// The same with every secret replaced, for showing.
+    pub fn masked(&self) -> Self {
+        let mut masked = self.clone();
+        for (name, value) in &mut masked.properties {
+            if is_secret(name) {
+                MASK.clone_into(value);
+            }
+        }
+        masked
+    }
+
+    /// Physical names of the topics.
+    pub fn names(&self) -> Names {
+        Names::new(&self.topic_prefix, &self.topic_names)
+    }
+
+    /// Full name of a consumer group.
+    pub fn group_id(&self, role: &str) -> String {
+        format!("{}{role}", self.group_prefix)
+    }
+
+    /// Time limit of look-ups.
+    pub fn request_timeout(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(u64::from(self.request_timeout_ms))
+    }
+
+    fn base(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        // A broker that was restarted must be found again within a second or so, not within ten.
+        config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+        config.set("socket.keepalive.enable", "true").set("socket.nagle.disable", "true");
+        config.set("topic.metadata.refresh.interval.ms", "30000");
+        config
+    }
+
+    fn finish(&self, mut config: ClientConfig, invariants: &[(&str, String)]) -> ClientConfig {
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", &self.client_id);
+        for (name, value) in invariants {
+            config.set(*name, value);
+        }
+        config
+    }
+
+    /// Properties of a producer.
+    pub(crate) fn producer(&self, options: &ProducerOptions) -> ClientConfig {
+        let mut config = self.base();
+        config.set("compression.type", &options.compression);
+        self.finish(
+            config,
+            &[
+                ("enable.idempotence", "true".to_owned()),
+                ("acks", "all".to_owned()),
+                ("message.timeout.ms", options.message_timeout_ms.to_string()),
+                ("linger.ms", options.linger_ms.to_string()),
+                ("queue.buffering.max.messages", options.queue_messages_max.to_string()),
+                ("queue.buffering.max.kbytes", (options.queue_bytes_max / 1024).max(1).to_string()),
+                // The broker knows each topic's own limit; this is only the largest of them.
+                ("message.max.bytes", (WEBHOOK_BYTES_MAX + 3 * ENVELOPE_BYTES).to_string()),
+                // Placement of records without an explicit partition is Java's, as everywhere in Sluice.
+                ("partitioner", "murmur2_random".to_owned()),
+                ("delivery.report.only.error", "false".to_owned()),
+            ],
+        )
+    }
+
+    fn consumer(
+        &self,
+        group_id: &str,
+        fetch_wait_max_ms: u32,
+    ) -> (ClientConfig, Vec<(&'static str, String)>) {
+        let mut config = self.base();
+        config.set("fetch.error.backoff.ms", "100").set("fetch.queue.backoff.ms", "20");
+        let invariants = vec![
+            ("group.id", group_id.to_owned()),
+            ("enable.auto.commit", "false".to_owned()),
+            ("enable.auto.offset.store", "false".to_owned()),
+            ("isolation.level", "read_committed".to_owned()),
+            ("auto.offset.reset", "earliest".to_owned()),
+            ("fetch.wait.max.ms", fetch_wait_max_ms.to_string()),
+            ("queued.max.messages.kbytes", self.prefetch_kbytes_max.to_string()),
+            ("queued.min.messages", "2000".to_owned()),
+            ("fetch.message.max.bytes", "1048576".to_owned()),
+        ];
+        (config, invariants)
+    }
+
+    /// Properties of a member of a consumer group.
+    pub(crate) fn group_consumer(&self, group_id: &str) -> ClientConfig {
+        let (config, mut invariants) = self.consumer(group_id, self.fetch_wait_max_ms);
+        invariants.extend([
+            ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
+            ("session.timeout.ms", self.session_timeout_ms.to_string()),
+            ("heartbeat.interval.ms", (self.session_timeout_ms / 5).clamp(200, 3_000).to_string()),
+            ("max.poll.interval.ms", self.max_poll_interval_ms.max(self.session_timeout_ms).to_string()),
+            ("enable.partition.eof", "false".to_owned()),
+        ]);
+        self.finish(config, &invariants)
+    }
+
+    /// Properties of a consumer that takes its partitions itself. librdkafka wants a group name even so;
+    /// nothing is ever committed under it.
+    pub(crate) fn tail(&self) -> ClientConfig {
+        let group = self.group_id("tail");
+        let (config, mut invariants) = self.consumer(&group, self.tail_fetch_wait_max_ms);
+        invariants.push(("enable.partition.eof", "true".to_owned()));
+        self.finish(config, &invariants)
+    }
+
+    /// Properties of an administration client.
+    pub(crate) fn admin(&self) -> ClientConfig {
+        self.finish(self.base(), &[])
+    }
+}
+
+/// Whether a property's value must not be shown.
+fn is_secret(name: &str) -> bool {
+    const PARTS: [&str; 6] = ["password", "secret", "key.pem", "oauthbearer.config", "token", "jaas"];
+    let name = name.to_ascii_lowercase();
+    PARTS.iter().any(|part| name.contains(part))
+}
+
+/// How a producer trades memory and delay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProducerOptions {
+    /// A record not acknowledged after this long is reported as failed, milliseconds.
+    pub message_timeout_ms: u32,
+    /// How long a record may wait for company, milliseconds.
+    pub linger_ms: u32,
+    /// Records sent whose report is not collected yet, at most.
+    pub queue_messages_max: usize,
+    /// Bytes of records not acknowledged yet, at most.
+    pub queue_bytes_max: usize,
+    /// Compression: none, gzip, snappy, lz4 or zstd.
+    pub compression: String,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self {
+            message_timeout_ms: 30_000,
+            linger_ms: 1,
+            queue_messages_max: 100_000,
+            queue_bytes_max: 64 * 1024 * 1024,
+            compression: "lz4".to_owned(),
+        }
+    }
+}
+
+/// Where schemas are registered.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// Base URL of the Confluent-compatible API, for Apicurio with `/apis/ccompat/v7`. None: the fixed
+    /// registry inside this process, for dev.
+    pub url: Option<String>,
+    /// User of basic authentication.
+    pub username: Option<String>,
+    /// Password of basic authentication.
+    pub password: Option<String>,
+    /// PEM file with further certificate authorities to trust.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// Time limit of a request, milliseconds.
+    pub request_timeout_ms: u64,
+    /// How long a schema that was not found is not asked for again, milliseconds.
+    pub negative_cache_ms: u64,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            username: None,
+            password: None,
+            ca_file: None,
+            request_timeout_ms: 5_000,
+            negative_cache_ms: 5_000,
+        }
+    }
+}
+
+impl RegistrySettings {
+    /// The same with every secret replaced, for showing.
+    pub fn masked(&self) -> Self {
+        Self { password: self.password.as_ref().map(|_| MASK.to_owned()), ..self.clone() }
+    }
+}
+
+/// Shows everything but the password.
+impl std::fmt::Debug for RegistrySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistrySettings")
+            .field("url", &self.url)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| MASK))
+            .field("ca_file", &self.ca_file)
+            .field("request_timeout_ms", &self.request_timeout_ms)
+            .field("negative_cache_ms", &self.negative_cache_ms)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: &str) -> Settings {
+        let mut settings = Settings::default();
+        settings.properties.insert(name.to_owned(), value.to_owned());
+        settings
+    }
+
+    #[test]
+    fn an_operator_cannot_override_an_invariant() {
+        let config = with("acks", "1").producer(&ProducerOptions::default());
+        assert_eq!(config.get("acks"), Some("all"));
+        let config = with("enable.auto.commit", "true").group_consumer("g");
+        assert_eq!(config.get("enable.auto.commit"), Some("false"));
+        let config = with("isolation.level", "read_uncommitted").tail();
+        assert_eq!(config.get("isolation.level"), Some("read_committed"));
+    }
+
+    #[test]
+    fn an_operator_can_override_a_default() {
+        let config = with("reconnect.backoff.max.ms", "9000").tail();
+        assert_eq!(config.get("reconnect.backoff.max.ms"), Some("9000"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings = with("sasl.password", "hunter2");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert_eq!(settings.masked().properties["sasl.password"], MASK);
+        let registry = RegistrySettings { password: Some("hunter2".to_owned()), ..Default::default() };
+        assert!(!format!("{registry:?}{:?}", registry.masked()).contains("hunter2"));
+    }
+}

@@ -1,0 +1,207 @@
+//! The thread of a tail. It may wait for its owner: nothing but records comes over its queue, and librdkafka
+//! bounds what it fetches ahead.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+
+use super::{Command, Error, Event, From, Generation, Native, Options, Records, offset_at};
+use crate::mailbox::{Flow, Mailbox, Outbox};
+use crate::record::Record;
+
+/// How long a turn waits when nothing wakes it: bounds the delay of a missed wake-up.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A partition being followed.
+struct Followed {
+    generation: Generation,
+    /// Offset asked for, until the first record shows whether it was to be had.
+    asked: Option<i64>,
+    /// Offset after the last record.
+    next: Option<i64>,
+    caught_up: bool,
+}
+
+/// What a thread is started with.
+pub(super) struct Start {
+    pub(super) native: Arc<Native>,
+    pub(super) mailbox: Arc<Mailbox<Command>>,
+    pub(super) outbox: Outbox<Event>,
+    pub(super) options: Options,
+    pub(super) topic: Arc<str>,
+}
+
+struct Thread {
+    start: Start,
+    request_timeout: Duration,
+    followed: HashMap<i32, Followed>,
+    /// The last poll ended at a limit, not for want of records.
+    more: bool,
+    closing: Vec<oneshot::Sender<()>>,
+}
+
+impl Start {
+    pub(super) fn spawn(self, request_timeout: Duration) -> std::io::Result<()> {
+        let thread = Thread {
+            start: self,
+            request_timeout,
+            followed: HashMap::new(),
+            more: false,
+            closing: Vec::new(),
+        };
+        std::thread::Builder::new().name("kafka-tail".to_owned()).spawn(move || thread.run()).map(drop)
+    }
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            let wait = if self.more { Duration::ZERO } else { TICK };
+            for command in self.start.mailbox.take(wait) {
+                match command {
+                    Command::Assign(partition, generation, from) => self.assign(partition, generation, from),
+                    Command::Unassign(partition) => self.unassign(partition),
+                    Command::Close(done) => self.closing.push(done),
+                }
+            }
+            if !self.closing.is_empty() {
+                break;
+            }
+            self.more = false;
+            if self.start.outbox.is_empty() {
+                self.poll();
+            }
+            match self.start.outbox.flush() {
+                Flow::Gone => break,
+                Flow::Full => self.more = false,
+                Flow::Open => {}
+            }
+        }
+        let mut native = self.start.native;
+        // A question to the broker may hold the client for a moment longer.
+        let native = loop {
+            match Arc::try_unwrap(native) {
+                Ok(native) => break native,
+                Err(shared) => native = shared,
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        drop(native);
+        for done in self.closing {
+            let _ = done.send(());
+        }
+    }
+
+    fn assign(&mut self, partition: i32, generation: Generation, from: From) {
+        self.unassign(partition);
+        let topic = Arc::clone(&self.start.topic);
+        let offset = match from {
+            From::Beginning => Ok(Offset::Beginning),
+            From::End => Ok(Offset::End),
+            From::Offset(offset) => Ok(Offset::Offset(offset)),
+            From::Timestamp(at_ms) => {
+                offset_at(&self.start.native, &topic, partition, at_ms, self.request_timeout)
+            }
+        };
+        let mut added = TopicPartitionList::new();
+        let assigned = offset
+            .and_then(|offset| added.add_partition_offset(&topic, partition, offset).map(|()| offset))
+            .and_then(|offset| self.start.native.incremental_assign(&added).map(|()| offset));
+        match assigned {
+            Ok(offset) => {
+                let asked = if let Offset::Offset(asked) = offset { Some(asked) } else { None };
+                let followed = Followed { generation, asked, next: None, caught_up: false };
+                self.followed.insert(partition, followed);
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn unassign(&mut self, partition: i32) {
+        if self.followed.remove(&partition).is_none() {
+            return;
+        }
+        let mut removed = TopicPartitionList::new();
+        removed.add_partition(&self.start.topic, partition);
+        if let Err(error) = self.start.native.incremental_unassign(&removed) {
+            self.failed(error);
+        }
+    }
+
+    fn failed(&mut self, error: KafkaError) {
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let event = if fatal { Error::Fatal(error) } else { Error::Temporary(error) };
+        self.start.outbox.push(Event::Error(event));
+    }
+
+    /// Polls up to a batch; consecutive records of one partition go over together.
+    fn poll(&mut self) {
+        let native = Arc::clone(&self.start.native);
+        let (mut count, mut bytes) = (0, 0);
+        let mut run: Option<Records> = None;
+        loop {
+            if count >= self.start.options.batch_records_max || bytes >= self.start.options.batch_bytes_max {
+                self.more = true;
+                break;
+            }
+            match native.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    let partition = message.partition();
+                    let offset = message.offset();
+                    let Some(followed) = self.followed.get_mut(&partition) else { continue };
+                    followed.next = Some(offset + 1);
+                    let generation = followed.generation;
+                    let rewound = followed.asked.take().filter(|asked| offset < *asked);
+                    let record = Record::copy(&message, Arc::clone(&self.start.topic));
+                    count += 1;
+                    bytes += record.bytes();
+                    if rewound.is_some() || run.as_ref().is_some_and(|run| run.partition != partition) {
+                        self.hand_over(&mut run);
+                    }
+                    if let Some(asked) = rewound {
+                        let event = Event::Rewound { partition, generation, asked, found: offset };
+                        self.start.outbox.push(event);
+                    }
+                    let run = run.get_or_insert_with(|| Records {
+                        partition,
+                        generation,
+                        records: Vec::new(),
+                        next: offset,
+                    });
+                    run.records.push(record);
+                    run.next = offset + 1;
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.hand_over(&mut run);
+                    self.reached_end(partition);
+                }
+                Some(Err(error)) => {
+                    self.hand_over(&mut run);
+                    self.failed(error);
+                }
+                None => break,
+            }
+        }
+        self.hand_over(&mut run);
+    }
+
+    fn reached_end(&mut self, partition: i32) {
+        let Some(followed) = self.followed.get_mut(&partition).filter(|followed| !followed.caught_up) else {
+            return;
+        };
+        followed.caught_up = true;
+        let event = Event::CaughtUp { partition, generation: followed.generation, next: followed.next };
+        self.start.outbox.push(event);
+    }
+
+    fn hand_over(&mut self, run: &mut Option<Records>) {
+        if let Some(records) = run.take() {
+            self.start.outbox.push(Event::Records(records));
+        }
+    }
+}
