@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{self, Error, Reader};
 use crate::codec::{Datum, Record};
+use crate::wire::{self, Error, Reader};
 
 /// Credentials and base URL at a provider. Key: account_id. Tombstone deletes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -39,7 +39,9 @@ impl Datum for Account {
         self.provider.put(out);
         wire::put_bytes(out, self.base_url.as_bytes());
         wire::put_array(out, &self.secrets, |out, item| item.put(out));
-        wire::put_option(out, self.max_in_flight.as_ref(), |out, value| wire::put_long(out, i64::from(*value)));
+        wire::put_option(out, self.max_in_flight.as_ref(), |out, value| {
+            wire::put_long(out, i64::from(*value))
+        });
         wire::put_map(out, &self.settings);
         wire::put_long(out, self.updated_at);
     }
@@ -51,7 +53,8 @@ impl Datum for Account {
             provider: Provider::read(reader)?,
             base_url: reader.string("Account.base_url")?,
             secrets: reader.array("Account.secrets", |reader| Ok(Secret::read(reader)?))?,
-            max_in_flight: reader.option("Account.max_in_flight", |reader| Ok(reader.int("Account.max_in_flight")?))?,
+            max_in_flight: reader
+                .option("Account.max_in_flight", |reader| Ok(reader.int("Account.max_in_flight")?))?,
             settings: reader.map("Account.settings")?,
             updated_at: reader.long("Account.updated_at")?,
         })
@@ -90,7 +93,16 @@ pub enum Command {
 
 impl Command {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Send, Self::Cancel, Self::Edit, Self::Revoke, Self::React, Self::MarkRead, Self::Typing, ];
+    pub const ALL: &'static [Self] = &[
+        Self::Unknown,
+        Self::Send,
+        Self::Cancel,
+        Self::Edit,
+        Self::Revoke,
+        Self::React,
+        Self::MarkRead,
+        Self::Typing,
+    ];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -181,7 +193,17 @@ pub enum Connection {
 
 impl Connection {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Connected, Self::Connecting, Self::Disconnected, Self::NeedScan, Self::NeedPasskey, Self::LoggedOut, Self::Expired, Self::Banned, ];
+    pub const ALL: &'static [Self] = &[
+        Self::Unknown,
+        Self::Connected,
+        Self::Connecting,
+        Self::Disconnected,
+        Self::NeedScan,
+        Self::NeedPasskey,
+        Self::LoggedOut,
+        Self::Expired,
+        Self::Banned,
+    ];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -231,7 +253,9 @@ impl Datum for Contact {
         wire::put_bytes(out, self.name.as_bytes());
         wire::put_option(out, self.phone.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.whatsapp_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.organization.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.organization.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_option(out, self.vcard.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
     }
 
@@ -239,8 +263,10 @@ impl Datum for Contact {
         Ok(Self {
             name: reader.string("Contact.name")?,
             phone: reader.option("Contact.phone", |reader| Ok(reader.string("Contact.phone")?))?,
-            whatsapp_id: reader.option("Contact.whatsapp_id", |reader| Ok(reader.string("Contact.whatsapp_id")?))?,
-            organization: reader.option("Contact.organization", |reader| Ok(reader.string("Contact.organization")?))?,
+            whatsapp_id: reader
+                .option("Contact.whatsapp_id", |reader| Ok(reader.string("Contact.whatsapp_id")?))?,
+            organization: reader
+                .option("Contact.organization", |reader| Ok(reader.string("Contact.organization")?))?,
             vcard: reader.option("Contact.vcard", |reader| Ok(reader.string("Contact.vcard")?))?,
         })
     }
@@ -311,7 +337,27 @@ pub enum ContentType {
 
 impl ContentType {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Text, Self::Image, Self::Video, Self::Audio, Self::Document, Self::Sticker, Self::Location, Self::Contacts, Self::Poll, Self::Template, Self::Interactive, Self::Reaction, Self::ButtonReply, Self::ListReply, Self::PollVote, Self::Edit, Self::Revoke, Self::System, ];
+    pub const ALL: &'static [Self] = &[
+        Self::Unknown,
+        Self::Text,
+        Self::Image,
+        Self::Video,
+        Self::Audio,
+        Self::Document,
+        Self::Sticker,
+        Self::Location,
+        Self::Contacts,
+        Self::Poll,
+        Self::Template,
+        Self::Interactive,
+        Self::Reaction,
+        Self::ButtonReply,
+        Self::ListReply,
+        Self::PollVote,
+        Self::Edit,
+        Self::Revoke,
+        Self::System,
+    ];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -402,7 +448,9 @@ impl Datum for DeadLetter {
         wire::put_bytes(out, self.detail.as_bytes());
         wire::put_option(out, self.session_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_long(out, self.dead_at);
         wire::put_option(out, self.replay_of.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_long(out, i64::from(self.replay_count));
@@ -420,11 +468,16 @@ impl Datum for DeadLetter {
             role: reader.string("DeadLetter.role")?,
             reason: DeadLetterReason::read(reader)?,
             detail: reader.string("DeadLetter.detail")?,
-            session_id: reader.option("DeadLetter.session_id", |reader| Ok(reader.string("DeadLetter.session_id")?))?,
-            message_id: reader.option("DeadLetter.message_id", |reader| Ok(reader.string("DeadLetter.message_id")?))?,
-            idempotency_key: reader.option("DeadLetter.idempotency_key", |reader| Ok(reader.string("DeadLetter.idempotency_key")?))?,
+            session_id: reader
+                .option("DeadLetter.session_id", |reader| Ok(reader.string("DeadLetter.session_id")?))?,
+            message_id: reader
+                .option("DeadLetter.message_id", |reader| Ok(reader.string("DeadLetter.message_id")?))?,
+            idempotency_key: reader.option("DeadLetter.idempotency_key", |reader| {
+                Ok(reader.string("DeadLetter.idempotency_key")?)
+            })?,
             dead_at: reader.long("DeadLetter.dead_at")?,
-            replay_of: reader.option("DeadLetter.replay_of", |reader| Ok(reader.string("DeadLetter.replay_of")?))?,
+            replay_of: reader
+                .option("DeadLetter.replay_of", |reader| Ok(reader.string("DeadLetter.replay_of")?))?,
             replay_count: reader.int("DeadLetter.replay_count")?,
         })
     }
@@ -471,7 +524,19 @@ pub enum DeadLetterReason {
 
 impl DeadLetterReason {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Undecodable, Self::UnknownSchema, Self::WrongMagic, Self::MissingKey, Self::MissingField, Self::Misrouted, Self::TooLarge, Self::UnparseableWebhook, Self::UnknownCommand, Self::Internal, ];
+    pub const ALL: &'static [Self] = &[
+        Self::Unknown,
+        Self::Undecodable,
+        Self::UnknownSchema,
+        Self::WrongMagic,
+        Self::MissingKey,
+        Self::MissingField,
+        Self::Misrouted,
+        Self::TooLarge,
+        Self::UnparseableWebhook,
+        Self::UnknownCommand,
+        Self::Internal,
+    ];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -522,7 +587,7 @@ pub enum Direction {
 
 impl Direction {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Inbound, Self::PhoneEcho, Self::ApiEcho, ];
+    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Inbound, Self::PhoneEcho, Self::ApiEcho];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -581,7 +646,17 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Fence, Self::Accepted, Self::Claimed, Self::Queued, Self::InDoubt, Self::Done, Self::Released, Self::Cancel, ];
+    pub const ALL: &'static [Self] = &[
+        Self::Unknown,
+        Self::Fence,
+        Self::Accepted,
+        Self::Claimed,
+        Self::Queued,
+        Self::InDoubt,
+        Self::Done,
+        Self::Released,
+        Self::Cancel,
+    ];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -639,7 +714,15 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Throttled, Self::Retryable, Self::Permanent, Self::SessionDown, Self::Uncertain, Self::Refused, ];
+    pub const ALL: &'static [Self] = &[
+        Self::Unknown,
+        Self::Throttled,
+        Self::Retryable,
+        Self::Permanent,
+        Self::SessionDown,
+        Self::Uncertain,
+        Self::Refused,
+    ];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -716,7 +799,8 @@ pub enum Facet {
 
 impl Facet {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Connection, Self::Hold, Self::Load, Self::Poll, Self::Operator, ];
+    pub const ALL: &'static [Self] =
+        &[Self::Unknown, Self::Connection, Self::Hold, Self::Load, Self::Poll, Self::Operator];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -776,7 +860,9 @@ impl Datum for FollowUp {
         wire::put_bytes(out, self.message_id.as_bytes());
         wire::put_bytes(out, self.session_id.as_bytes());
         wire::put_option(out, self.tenant_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_bytes(out, self.expected.as_bytes());
         out.push(u8::from(self.met));
         wire::put_long(out, self.due_at);
@@ -790,13 +876,17 @@ impl Datum for FollowUp {
             event_id: reader.string("FollowUp.event_id")?,
             message_id: reader.string("FollowUp.message_id")?,
             session_id: reader.string("FollowUp.session_id")?,
-            tenant_id: reader.option("FollowUp.tenant_id", |reader| Ok(reader.string("FollowUp.tenant_id")?))?,
-            idempotency_key: reader.option("FollowUp.idempotency_key", |reader| Ok(reader.string("FollowUp.idempotency_key")?))?,
+            tenant_id: reader
+                .option("FollowUp.tenant_id", |reader| Ok(reader.string("FollowUp.tenant_id")?))?,
+            idempotency_key: reader.option("FollowUp.idempotency_key", |reader| {
+                Ok(reader.string("FollowUp.idempotency_key")?)
+            })?,
             expected: reader.string("FollowUp.expected")?,
             met: reader.boolean("FollowUp.met")?,
             due_at: reader.long("FollowUp.due_at")?,
             met_at: reader.option("FollowUp.met_at", |reader| Ok(reader.long("FollowUp.met_at")?))?,
-            campaign_id: reader.option("FollowUp.campaign_id", |reader| Ok(reader.string("FollowUp.campaign_id")?))?,
+            campaign_id: reader
+                .option("FollowUp.campaign_id", |reader| Ok(reader.string("FollowUp.campaign_id")?))?,
             labels: reader.map("FollowUp.labels")?,
         })
     }
@@ -822,7 +912,7 @@ pub enum InDoubtPolicy {
 
 impl InDoubtPolicy {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Resend, Self::Fail, Self::Hold, ];
+    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Resend, Self::Fail, Self::Hold];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -899,11 +989,20 @@ impl Datum for InboundWebhook {
         Ok(Self {
             webhook_id: reader.string("InboundWebhook.webhook_id")?,
             provider: Provider::read(reader)?,
-            account_id: reader.option("InboundWebhook.account_id", |reader| Ok(reader.string("InboundWebhook.account_id")?))?,
-            session_id: reader.option("InboundWebhook.session_id", |reader| Ok(reader.string("InboundWebhook.session_id")?))?,
-            tenant_id: reader.option("InboundWebhook.tenant_id", |reader| Ok(reader.string("InboundWebhook.tenant_id")?))?,
-            path_suffix: reader.option("InboundWebhook.path_suffix", |reader| Ok(reader.string("InboundWebhook.path_suffix")?))?,
-            query: reader.option("InboundWebhook.query", |reader| Ok(reader.string("InboundWebhook.query")?))?,
+            account_id: reader.option("InboundWebhook.account_id", |reader| {
+                Ok(reader.string("InboundWebhook.account_id")?)
+            })?,
+            session_id: reader.option("InboundWebhook.session_id", |reader| {
+                Ok(reader.string("InboundWebhook.session_id")?)
+            })?,
+            tenant_id: reader.option("InboundWebhook.tenant_id", |reader| {
+                Ok(reader.string("InboundWebhook.tenant_id")?)
+            })?,
+            path_suffix: reader.option("InboundWebhook.path_suffix", |reader| {
+                Ok(reader.string("InboundWebhook.path_suffix")?)
+            })?,
+            query: reader
+                .option("InboundWebhook.query", |reader| Ok(reader.string("InboundWebhook.query")?))?,
             headers: reader.map("InboundWebhook.headers")?,
             body: reader.bytes("InboundWebhook.body")?,
             body_sha256: reader.string("InboundWebhook.body_sha256")?,
@@ -986,10 +1085,14 @@ impl Datum for LedgerEntry {
         wire::put_option(out, self.message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.session_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.owner.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.partition_count.as_ref(), |out, value| wire::put_long(out, i64::from(*value)));
+        wire::put_option(out, self.partition_count.as_ref(), |out, value| {
+            wire::put_long(out, i64::from(*value))
+        });
         wire::put_option(out, self.position.as_ref(), |out, value| wire::put_long(out, *value));
         wire::put_option(out, self.request.as_ref(), |out, value| wire::put_bytes(out, value));
-        wire::put_option(out, self.request_partition.as_ref(), |out, value| wire::put_long(out, i64::from(*value)));
+        wire::put_option(out, self.request_partition.as_ref(), |out, value| {
+            wire::put_long(out, i64::from(*value))
+        });
         wire::put_option(out, self.request_offset.as_ref(), |out, value| wire::put_long(out, *value));
         wire::put_option(out, self.request_timestamp.as_ref(), |out, value| wire::put_long(out, *value));
         wire::put_option(out, self.binding_epoch.as_ref(), |out, value| wire::put_long(out, *value));
@@ -1007,8 +1110,12 @@ impl Datum for LedgerEntry {
         wire::put_option(out, self.body_sha256.as_ref(), |out, value| wire::put_bytes(out, value));
         wire::put_option(out, self.content_sha256.as_ref(), |out, value| wire::put_bytes(out, value));
         wire::put_option(out, self.recipient.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.provider_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.provider_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
@@ -1016,32 +1123,62 @@ impl Datum for LedgerEntry {
             kind: EntryKind::read(reader)?,
             epoch: reader.long("LedgerEntry.epoch")?,
             at: reader.long("LedgerEntry.at")?,
-            message_id: reader.option("LedgerEntry.message_id", |reader| Ok(reader.string("LedgerEntry.message_id")?))?,
-            session_id: reader.option("LedgerEntry.session_id", |reader| Ok(reader.string("LedgerEntry.session_id")?))?,
+            message_id: reader
+                .option("LedgerEntry.message_id", |reader| Ok(reader.string("LedgerEntry.message_id")?))?,
+            session_id: reader
+                .option("LedgerEntry.session_id", |reader| Ok(reader.string("LedgerEntry.session_id")?))?,
             owner: reader.option("LedgerEntry.owner", |reader| Ok(reader.string("LedgerEntry.owner")?))?,
-            partition_count: reader.option("LedgerEntry.partition_count", |reader| Ok(reader.int("LedgerEntry.partition_count")?))?,
-            position: reader.option("LedgerEntry.position", |reader| Ok(reader.long("LedgerEntry.position")?))?,
-            request: reader.option("LedgerEntry.request", |reader| Ok(reader.bytes("LedgerEntry.request")?))?,
-            request_partition: reader.option("LedgerEntry.request_partition", |reader| Ok(reader.int("LedgerEntry.request_partition")?))?,
-            request_offset: reader.option("LedgerEntry.request_offset", |reader| Ok(reader.long("LedgerEntry.request_offset")?))?,
-            request_timestamp: reader.option("LedgerEntry.request_timestamp", |reader| Ok(reader.long("LedgerEntry.request_timestamp")?))?,
-            binding_epoch: reader.option("LedgerEntry.binding_epoch", |reader| Ok(reader.long("LedgerEntry.binding_epoch")?))?,
-            traceparent: reader.option("LedgerEntry.traceparent", |reader| Ok(reader.string("LedgerEntry.traceparent")?))?,
-            claim_seq: reader.option("LedgerEntry.claim_seq", |reader| Ok(reader.long("LedgerEntry.claim_seq")?))?,
-            claim_epoch: reader.option("LedgerEntry.claim_epoch", |reader| Ok(reader.long("LedgerEntry.claim_epoch")?))?,
+            partition_count: reader.option("LedgerEntry.partition_count", |reader| {
+                Ok(reader.int("LedgerEntry.partition_count")?)
+            })?,
+            position: reader
+                .option("LedgerEntry.position", |reader| Ok(reader.long("LedgerEntry.position")?))?,
+            request: reader
+                .option("LedgerEntry.request", |reader| Ok(reader.bytes("LedgerEntry.request")?))?,
+            request_partition: reader.option("LedgerEntry.request_partition", |reader| {
+                Ok(reader.int("LedgerEntry.request_partition")?)
+            })?,
+            request_offset: reader.option("LedgerEntry.request_offset", |reader| {
+                Ok(reader.long("LedgerEntry.request_offset")?)
+            })?,
+            request_timestamp: reader.option("LedgerEntry.request_timestamp", |reader| {
+                Ok(reader.long("LedgerEntry.request_timestamp")?)
+            })?,
+            binding_epoch: reader.option("LedgerEntry.binding_epoch", |reader| {
+                Ok(reader.long("LedgerEntry.binding_epoch")?)
+            })?,
+            traceparent: reader
+                .option("LedgerEntry.traceparent", |reader| Ok(reader.string("LedgerEntry.traceparent")?))?,
+            claim_seq: reader
+                .option("LedgerEntry.claim_seq", |reader| Ok(reader.long("LedgerEntry.claim_seq")?))?,
+            claim_epoch: reader
+                .option("LedgerEntry.claim_epoch", |reader| Ok(reader.long("LedgerEntry.claim_epoch")?))?,
             attempt: reader.option("LedgerEntry.attempt", |reader| Ok(reader.int("LedgerEntry.attempt")?))?,
-            status_offset: reader.option("LedgerEntry.status_offset", |reader| Ok(reader.long("LedgerEntry.status_offset")?))?,
+            status_offset: reader.option("LedgerEntry.status_offset", |reader| {
+                Ok(reader.long("LedgerEntry.status_offset")?)
+            })?,
             tats: reader.array("LedgerEntry.tats", |reader| Ok(reader.string("LedgerEntry.tats")?))?,
-            throttled_until: reader.option("LedgerEntry.throttled_until", |reader| Ok(reader.long("LedgerEntry.throttled_until")?))?,
-            not_before: reader.option("LedgerEntry.not_before", |reader| Ok(reader.long("LedgerEntry.not_before")?))?,
+            throttled_until: reader.option("LedgerEntry.throttled_until", |reader| {
+                Ok(reader.long("LedgerEntry.throttled_until")?)
+            })?,
+            not_before: reader
+                .option("LedgerEntry.not_before", |reader| Ok(reader.long("LedgerEntry.not_before")?))?,
             reason: reader.option("LedgerEntry.reason", |reader| Ok(reader.string("LedgerEntry.reason")?))?,
             canceled: reader.boolean("LedgerEntry.canceled")?,
             outcome: Status::read(reader)?,
-            body_sha256: reader.option("LedgerEntry.body_sha256", |reader| Ok(reader.bytes("LedgerEntry.body_sha256")?))?,
-            content_sha256: reader.option("LedgerEntry.content_sha256", |reader| Ok(reader.bytes("LedgerEntry.content_sha256")?))?,
-            recipient: reader.option("LedgerEntry.recipient", |reader| Ok(reader.string("LedgerEntry.recipient")?))?,
-            provider_message_id: reader.option("LedgerEntry.provider_message_id", |reader| Ok(reader.string("LedgerEntry.provider_message_id")?))?,
-            idempotency_key: reader.option("LedgerEntry.idempotency_key", |reader| Ok(reader.string("LedgerEntry.idempotency_key")?))?,
+            body_sha256: reader
+                .option("LedgerEntry.body_sha256", |reader| Ok(reader.bytes("LedgerEntry.body_sha256")?))?,
+            content_sha256: reader.option("LedgerEntry.content_sha256", |reader| {
+                Ok(reader.bytes("LedgerEntry.content_sha256")?)
+            })?,
+            recipient: reader
+                .option("LedgerEntry.recipient", |reader| Ok(reader.string("LedgerEntry.recipient")?))?,
+            provider_message_id: reader.option("LedgerEntry.provider_message_id", |reader| {
+                Ok(reader.string("LedgerEntry.provider_message_id")?)
+            })?,
+            idempotency_key: reader.option("LedgerEntry.idempotency_key", |reader| {
+                Ok(reader.string("LedgerEntry.idempotency_key")?)
+            })?,
         })
     }
 }
@@ -1066,7 +1203,7 @@ pub enum LinkKind {
 
 impl LinkKind {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Qr, Self::PairingCode, Self::Passkey, ];
+    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Qr, Self::PairingCode, Self::Passkey];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -1153,7 +1290,9 @@ pub struct Media {
 impl Datum for Media {
     fn put(&self, out: &mut Vec<u8>) {
         wire::put_option(out, self.url.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.provider_media_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.provider_media_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_option(out, self.mime_type.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.filename.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.caption.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
@@ -1168,7 +1307,8 @@ impl Datum for Media {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
         Ok(Self {
             url: reader.option("Media.url", |reader| Ok(reader.string("Media.url")?))?,
-            provider_media_id: reader.option("Media.provider_media_id", |reader| Ok(reader.string("Media.provider_media_id")?))?,
+            provider_media_id: reader
+                .option("Media.provider_media_id", |reader| Ok(reader.string("Media.provider_media_id")?))?,
             mime_type: reader.option("Media.mime_type", |reader| Ok(reader.string("Media.mime_type")?))?,
             filename: reader.option("Media.filename", |reader| Ok(reader.string("Media.filename")?))?,
             caption: reader.option("Media.caption", |reader| Ok(reader.string("Media.caption")?))?,
@@ -1177,7 +1317,8 @@ impl Datum for Media {
             sha256: reader.option("Media.sha256", |reader| Ok(reader.string("Media.sha256")?))?,
             size_bytes: reader.option("Media.size_bytes", |reader| Ok(reader.long("Media.size_bytes")?))?,
             media_key: reader.option("Media.media_key", |reader| Ok(reader.string("Media.media_key")?))?,
-            url_expires_at: reader.option("Media.url_expires_at", |reader| Ok(reader.long("Media.url_expires_at")?))?,
+            url_expires_at: reader
+                .option("Media.url_expires_at", |reader| Ok(reader.long("Media.url_expires_at")?))?,
         })
     }
 }
@@ -1267,10 +1408,16 @@ impl Datum for MessageState {
         wire::put_bytes(out, self.message_id.as_bytes());
         wire::put_bytes(out, self.session_id.as_bytes());
         wire::put_option(out, self.tenant_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         self.provider.put(out);
-        wire::put_option(out, self.provider_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.whatsapp_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.provider_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.whatsapp_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_option(out, self.recipient.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         self.status.put(out);
         out.push(u8::from(self.terminal));
@@ -1293,8 +1440,12 @@ impl Datum for MessageState {
         out.push(u8::from(self.possible_duplicate));
         self.content_type.put(out);
         wire::put_option(out, self.body_sha256.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.template_name.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.pricing_category.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.template_name.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.pricing_category.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_option(out, self.billable.as_ref(), |out, value| out.push(u8::from(*value)));
         wire::put_option(out, self.campaign_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_map(out, &self.labels);
@@ -1307,37 +1458,69 @@ impl Datum for MessageState {
         Ok(Self {
             message_id: reader.string("MessageState.message_id")?,
             session_id: reader.string("MessageState.session_id")?,
-            tenant_id: reader.option("MessageState.tenant_id", |reader| Ok(reader.string("MessageState.tenant_id")?))?,
-            idempotency_key: reader.option("MessageState.idempotency_key", |reader| Ok(reader.string("MessageState.idempotency_key")?))?,
+            tenant_id: reader
+                .option("MessageState.tenant_id", |reader| Ok(reader.string("MessageState.tenant_id")?))?,
+            idempotency_key: reader.option("MessageState.idempotency_key", |reader| {
+                Ok(reader.string("MessageState.idempotency_key")?)
+            })?,
             provider: Provider::read(reader)?,
-            provider_message_id: reader.option("MessageState.provider_message_id", |reader| Ok(reader.string("MessageState.provider_message_id")?))?,
-            whatsapp_message_id: reader.option("MessageState.whatsapp_message_id", |reader| Ok(reader.string("MessageState.whatsapp_message_id")?))?,
-            recipient: reader.option("MessageState.recipient", |reader| Ok(reader.string("MessageState.recipient")?))?,
+            provider_message_id: reader.option("MessageState.provider_message_id", |reader| {
+                Ok(reader.string("MessageState.provider_message_id")?)
+            })?,
+            whatsapp_message_id: reader.option("MessageState.whatsapp_message_id", |reader| {
+                Ok(reader.string("MessageState.whatsapp_message_id")?)
+            })?,
+            recipient: reader
+                .option("MessageState.recipient", |reader| Ok(reader.string("MessageState.recipient")?))?,
             status: Status::read(reader)?,
             terminal: reader.boolean("MessageState.terminal")?,
             revision: reader.long("MessageState.revision")?,
-            accepted_at: reader.option("MessageState.accepted_at", |reader| Ok(reader.long("MessageState.accepted_at")?))?,
-            scheduled_at: reader.option("MessageState.scheduled_at", |reader| Ok(reader.long("MessageState.scheduled_at")?))?,
-            submitted_at: reader.option("MessageState.submitted_at", |reader| Ok(reader.long("MessageState.submitted_at")?))?,
-            sent_at: reader.option("MessageState.sent_at", |reader| Ok(reader.long("MessageState.sent_at")?))?,
-            delivered_at: reader.option("MessageState.delivered_at", |reader| Ok(reader.long("MessageState.delivered_at")?))?,
-            read_at: reader.option("MessageState.read_at", |reader| Ok(reader.long("MessageState.read_at")?))?,
-            played_at: reader.option("MessageState.played_at", |reader| Ok(reader.long("MessageState.played_at")?))?,
-            failed_at: reader.option("MessageState.failed_at", |reader| Ok(reader.long("MessageState.failed_at")?))?,
-            expired_at: reader.option("MessageState.expired_at", |reader| Ok(reader.long("MessageState.expired_at")?))?,
-            canceled_at: reader.option("MessageState.canceled_at", |reader| Ok(reader.long("MessageState.canceled_at")?))?,
-            skipped_at: reader.option("MessageState.skipped_at", |reader| Ok(reader.long("MessageState.skipped_at")?))?,
-            in_doubt_at: reader.option("MessageState.in_doubt_at", |reader| Ok(reader.long("MessageState.in_doubt_at")?))?,
+            accepted_at: reader
+                .option("MessageState.accepted_at", |reader| Ok(reader.long("MessageState.accepted_at")?))?,
+            scheduled_at: reader.option("MessageState.scheduled_at", |reader| {
+                Ok(reader.long("MessageState.scheduled_at")?)
+            })?,
+            submitted_at: reader.option("MessageState.submitted_at", |reader| {
+                Ok(reader.long("MessageState.submitted_at")?)
+            })?,
+            sent_at: reader
+                .option("MessageState.sent_at", |reader| Ok(reader.long("MessageState.sent_at")?))?,
+            delivered_at: reader.option("MessageState.delivered_at", |reader| {
+                Ok(reader.long("MessageState.delivered_at")?)
+            })?,
+            read_at: reader
+                .option("MessageState.read_at", |reader| Ok(reader.long("MessageState.read_at")?))?,
+            played_at: reader
+                .option("MessageState.played_at", |reader| Ok(reader.long("MessageState.played_at")?))?,
+            failed_at: reader
+                .option("MessageState.failed_at", |reader| Ok(reader.long("MessageState.failed_at")?))?,
+            expired_at: reader
+                .option("MessageState.expired_at", |reader| Ok(reader.long("MessageState.expired_at")?))?,
+            canceled_at: reader
+                .option("MessageState.canceled_at", |reader| Ok(reader.long("MessageState.canceled_at")?))?,
+            skipped_at: reader
+                .option("MessageState.skipped_at", |reader| Ok(reader.long("MessageState.skipped_at")?))?,
+            in_doubt_at: reader
+                .option("MessageState.in_doubt_at", |reader| Ok(reader.long("MessageState.in_doubt_at")?))?,
             attempts: reader.int("MessageState.attempts")?,
             last_error: reader.option("MessageState.last_error", |reader| Ok(SendError::read(reader)?))?,
             in_doubt: reader.boolean("MessageState.in_doubt")?,
             possible_duplicate: reader.boolean("MessageState.possible_duplicate")?,
             content_type: ContentType::read(reader)?,
-            body_sha256: reader.option("MessageState.body_sha256", |reader| Ok(reader.string("MessageState.body_sha256")?))?,
-            template_name: reader.option("MessageState.template_name", |reader| Ok(reader.string("MessageState.template_name")?))?,
-            pricing_category: reader.option("MessageState.pricing_category", |reader| Ok(reader.string("MessageState.pricing_category")?))?,
-            billable: reader.option("MessageState.billable", |reader| Ok(reader.boolean("MessageState.billable")?))?,
-            campaign_id: reader.option("MessageState.campaign_id", |reader| Ok(reader.string("MessageState.campaign_id")?))?,
+            body_sha256: reader.option("MessageState.body_sha256", |reader| {
+                Ok(reader.string("MessageState.body_sha256")?)
+            })?,
+            template_name: reader.option("MessageState.template_name", |reader| {
+                Ok(reader.string("MessageState.template_name")?)
+            })?,
+            pricing_category: reader.option("MessageState.pricing_category", |reader| {
+                Ok(reader.string("MessageState.pricing_category")?)
+            })?,
+            billable: reader
+                .option("MessageState.billable", |reader| Ok(reader.boolean("MessageState.billable")?))?,
+            campaign_id: reader.option("MessageState.campaign_id", |reader| {
+                Ok(reader.string("MessageState.campaign_id")?)
+            })?,
             labels: reader.map("MessageState.labels")?,
             group_delivered: reader.int("MessageState.group_delivered")?,
             group_read: reader.int("MessageState.group_read")?,
@@ -1430,14 +1613,20 @@ impl Datum for MessageStatus {
         wire::put_option(out, self.message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_bytes(out, self.session_id.as_bytes());
         wire::put_option(out, self.tenant_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.idempotency_key.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         self.status.put(out);
         wire::put_long(out, self.occurred_at);
         wire::put_long(out, self.observed_at);
         self.source.put(out);
         self.provider.put(out);
-        wire::put_option(out, self.provider_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.whatsapp_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.provider_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.whatsapp_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_option(out, self.recipient.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.chat_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.participant.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
@@ -1450,58 +1639,112 @@ impl Datum for MessageStatus {
         wire::put_option(out, self.error.as_ref(), |out, value| value.put(out));
         wire::put_option(out, self.http_status.as_ref(), |out, value| wire::put_long(out, i64::from(*value)));
         wire::put_option(out, self.duration_ms.as_ref(), |out, value| wire::put_long(out, *value));
-        wire::put_option(out, self.evidence_event_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.content_sha256.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.evidence_event_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.content_sha256.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         self.content_type.put(out);
         wire::put_option(out, self.body_sha256.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.template_name.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.pricing_category.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.template_name.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.pricing_category.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_option(out, self.billable.as_ref(), |out, value| out.push(u8::from(*value)));
         wire::put_option(out, self.campaign_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_map(out, &self.labels);
         wire::put_option(out, self.webhook_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.request_partition.as_ref(), |out, value| wire::put_long(out, i64::from(*value)));
+        wire::put_option(out, self.request_partition.as_ref(), |out, value| {
+            wire::put_long(out, i64::from(*value))
+        });
         wire::put_option(out, self.request_offset.as_ref(), |out, value| wire::put_long(out, *value));
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
         Ok(Self {
             event_id: reader.string("MessageStatus.event_id")?,
-            message_id: reader.option("MessageStatus.message_id", |reader| Ok(reader.string("MessageStatus.message_id")?))?,
+            message_id: reader.option("MessageStatus.message_id", |reader| {
+                Ok(reader.string("MessageStatus.message_id")?)
+            })?,
             session_id: reader.string("MessageStatus.session_id")?,
-            tenant_id: reader.option("MessageStatus.tenant_id", |reader| Ok(reader.string("MessageStatus.tenant_id")?))?,
-            idempotency_key: reader.option("MessageStatus.idempotency_key", |reader| Ok(reader.string("MessageStatus.idempotency_key")?))?,
+            tenant_id: reader
+                .option("MessageStatus.tenant_id", |reader| Ok(reader.string("MessageStatus.tenant_id")?))?,
+            idempotency_key: reader.option("MessageStatus.idempotency_key", |reader| {
+                Ok(reader.string("MessageStatus.idempotency_key")?)
+            })?,
             status: Status::read(reader)?,
             occurred_at: reader.long("MessageStatus.occurred_at")?,
             observed_at: reader.long("MessageStatus.observed_at")?,
             source: Source::read(reader)?,
             provider: Provider::read(reader)?,
-            provider_message_id: reader.option("MessageStatus.provider_message_id", |reader| Ok(reader.string("MessageStatus.provider_message_id")?))?,
-            whatsapp_message_id: reader.option("MessageStatus.whatsapp_message_id", |reader| Ok(reader.string("MessageStatus.whatsapp_message_id")?))?,
-            recipient: reader.option("MessageStatus.recipient", |reader| Ok(reader.string("MessageStatus.recipient")?))?,
-            chat_id: reader.option("MessageStatus.chat_id", |reader| Ok(reader.string("MessageStatus.chat_id")?))?,
-            participant: reader.option("MessageStatus.participant", |reader| Ok(reader.string("MessageStatus.participant")?))?,
-            claim_epoch: reader.option("MessageStatus.claim_epoch", |reader| Ok(reader.long("MessageStatus.claim_epoch")?))?,
-            claim_seq: reader.option("MessageStatus.claim_seq", |reader| Ok(reader.long("MessageStatus.claim_seq")?))?,
-            attempt: reader.option("MessageStatus.attempt", |reader| Ok(reader.int("MessageStatus.attempt")?))?,
-            next_attempt_at: reader.option("MessageStatus.next_attempt_at", |reader| Ok(reader.long("MessageStatus.next_attempt_at")?))?,
-            wait_reason: reader.option("MessageStatus.wait_reason", |reader| Ok(reader.string("MessageStatus.wait_reason")?))?,
-            wait_until: reader.option("MessageStatus.wait_until", |reader| Ok(reader.long("MessageStatus.wait_until")?))?,
+            provider_message_id: reader.option("MessageStatus.provider_message_id", |reader| {
+                Ok(reader.string("MessageStatus.provider_message_id")?)
+            })?,
+            whatsapp_message_id: reader.option("MessageStatus.whatsapp_message_id", |reader| {
+                Ok(reader.string("MessageStatus.whatsapp_message_id")?)
+            })?,
+            recipient: reader
+                .option("MessageStatus.recipient", |reader| Ok(reader.string("MessageStatus.recipient")?))?,
+            chat_id: reader
+                .option("MessageStatus.chat_id", |reader| Ok(reader.string("MessageStatus.chat_id")?))?,
+            participant: reader.option("MessageStatus.participant", |reader| {
+                Ok(reader.string("MessageStatus.participant")?)
+            })?,
+            claim_epoch: reader.option("MessageStatus.claim_epoch", |reader| {
+                Ok(reader.long("MessageStatus.claim_epoch")?)
+            })?,
+            claim_seq: reader
+                .option("MessageStatus.claim_seq", |reader| Ok(reader.long("MessageStatus.claim_seq")?))?,
+            attempt: reader
+                .option("MessageStatus.attempt", |reader| Ok(reader.int("MessageStatus.attempt")?))?,
+            next_attempt_at: reader.option("MessageStatus.next_attempt_at", |reader| {
+                Ok(reader.long("MessageStatus.next_attempt_at")?)
+            })?,
+            wait_reason: reader.option("MessageStatus.wait_reason", |reader| {
+                Ok(reader.string("MessageStatus.wait_reason")?)
+            })?,
+            wait_until: reader
+                .option("MessageStatus.wait_until", |reader| Ok(reader.long("MessageStatus.wait_until")?))?,
             error: reader.option("MessageStatus.error", |reader| Ok(SendError::read(reader)?))?,
-            http_status: reader.option("MessageStatus.http_status", |reader| Ok(reader.int("MessageStatus.http_status")?))?,
-            duration_ms: reader.option("MessageStatus.duration_ms", |reader| Ok(reader.long("MessageStatus.duration_ms")?))?,
-            evidence_event_id: reader.option("MessageStatus.evidence_event_id", |reader| Ok(reader.string("MessageStatus.evidence_event_id")?))?,
-            content_sha256: reader.option("MessageStatus.content_sha256", |reader| Ok(reader.string("MessageStatus.content_sha256")?))?,
+            http_status: reader
+                .option("MessageStatus.http_status", |reader| Ok(reader.int("MessageStatus.http_status")?))?,
+            duration_ms: reader.option("MessageStatus.duration_ms", |reader| {
+                Ok(reader.long("MessageStatus.duration_ms")?)
+            })?,
+            evidence_event_id: reader.option("MessageStatus.evidence_event_id", |reader| {
+                Ok(reader.string("MessageStatus.evidence_event_id")?)
+            })?,
+            content_sha256: reader.option("MessageStatus.content_sha256", |reader| {
+                Ok(reader.string("MessageStatus.content_sha256")?)
+            })?,
             content_type: ContentType::read(reader)?,
-            body_sha256: reader.option("MessageStatus.body_sha256", |reader| Ok(reader.string("MessageStatus.body_sha256")?))?,
-            template_name: reader.option("MessageStatus.template_name", |reader| Ok(reader.string("MessageStatus.template_name")?))?,
-            pricing_category: reader.option("MessageStatus.pricing_category", |reader| Ok(reader.string("MessageStatus.pricing_category")?))?,
-            billable: reader.option("MessageStatus.billable", |reader| Ok(reader.boolean("MessageStatus.billable")?))?,
-            campaign_id: reader.option("MessageStatus.campaign_id", |reader| Ok(reader.string("MessageStatus.campaign_id")?))?,
+            body_sha256: reader.option("MessageStatus.body_sha256", |reader| {
+                Ok(reader.string("MessageStatus.body_sha256")?)
+            })?,
+            template_name: reader.option("MessageStatus.template_name", |reader| {
+                Ok(reader.string("MessageStatus.template_name")?)
+            })?,
+            pricing_category: reader.option("MessageStatus.pricing_category", |reader| {
+                Ok(reader.string("MessageStatus.pricing_category")?)
+            })?,
+            billable: reader
+                .option("MessageStatus.billable", |reader| Ok(reader.boolean("MessageStatus.billable")?))?,
+            campaign_id: reader.option("MessageStatus.campaign_id", |reader| {
+                Ok(reader.string("MessageStatus.campaign_id")?)
+            })?,
             labels: reader.map("MessageStatus.labels")?,
-            webhook_id: reader.option("MessageStatus.webhook_id", |reader| Ok(reader.string("MessageStatus.webhook_id")?))?,
-            request_partition: reader.option("MessageStatus.request_partition", |reader| Ok(reader.int("MessageStatus.request_partition")?))?,
-            request_offset: reader.option("MessageStatus.request_offset", |reader| Ok(reader.long("MessageStatus.request_offset")?))?,
+            webhook_id: reader.option("MessageStatus.webhook_id", |reader| {
+                Ok(reader.string("MessageStatus.webhook_id")?)
+            })?,
+            request_partition: reader.option("MessageStatus.request_partition", |reader| {
+                Ok(reader.int("MessageStatus.request_partition")?)
+            })?,
+            request_offset: reader.option("MessageStatus.request_offset", |reader| {
+                Ok(reader.long("MessageStatus.request_offset")?)
+            })?,
         })
     }
 }
@@ -1523,7 +1766,7 @@ pub enum OnDelete {
 
 impl OnDelete {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Fail, Self::Move, ];
+    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Fail, Self::Move];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -1563,7 +1806,7 @@ pub enum Order {
 
 impl Order {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Chat, Self::None, ];
+    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Chat, Self::None];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -1664,18 +1907,26 @@ impl Datum for OutboundCommand {
         wire::put_option(out, self.location.as_ref(), |out, value| value.put(out));
         wire::put_array(out, &self.contacts, |out, item| item.put(out));
         wire::put_option(out, self.template.as_ref(), |out, value| value.put(out));
-        wire::put_option(out, self.interactive_json.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.interactive_json.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_option(out, self.poll.as_ref(), |out, value| value.put(out));
         wire::put_array(out, &self.mentions, |out, item| wire::put_bytes(out, item.as_bytes()));
         wire::put_option(out, self.reply_to.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.target_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.target_idempotency_key.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.target_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.target_idempotency_key.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         self.priority.put(out);
         self.order.put(out);
         wire::put_option(out, self.send_at.as_ref(), |out, value| wire::put_long(out, *value));
         wire::put_option(out, self.expires_at.as_ref(), |out, value| wire::put_long(out, *value));
         self.in_doubt_policy.put(out);
-        wire::put_option(out, self.max_attempts.as_ref(), |out, value| wire::put_long(out, i64::from(*value)));
+        wire::put_option(out, self.max_attempts.as_ref(), |out, value| {
+            wire::put_long(out, i64::from(*value))
+        });
         wire::put_array(out, &self.expectations, |out, item| item.put(out));
         wire::put_option(out, self.condition.as_ref(), |out, value| value.put(out));
         wire::put_option(out, self.campaign_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
@@ -1687,31 +1938,51 @@ impl Datum for OutboundCommand {
         Ok(Self {
             command: Command::read(reader)?,
             session_id: reader.string("OutboundCommand.session_id")?,
-            tenant_id: reader.option("OutboundCommand.tenant_id", |reader| Ok(reader.string("OutboundCommand.tenant_id")?))?,
+            tenant_id: reader.option("OutboundCommand.tenant_id", |reader| {
+                Ok(reader.string("OutboundCommand.tenant_id")?)
+            })?,
             idempotency_key: reader.string("OutboundCommand.idempotency_key")?,
             to: reader.option("OutboundCommand.to", |reader| Ok(reader.string("OutboundCommand.to")?))?,
             content_type: ContentType::read(reader)?,
-            text: reader.option("OutboundCommand.text", |reader| Ok(reader.string("OutboundCommand.text")?))?,
+            text: reader
+                .option("OutboundCommand.text", |reader| Ok(reader.string("OutboundCommand.text")?))?,
             preview_url: reader.boolean("OutboundCommand.preview_url")?,
             media: reader.option("OutboundCommand.media", |reader| Ok(Media::read(reader)?))?,
             location: reader.option("OutboundCommand.location", |reader| Ok(Location::read(reader)?))?,
             contacts: reader.array("OutboundCommand.contacts", |reader| Ok(Contact::read(reader)?))?,
             template: reader.option("OutboundCommand.template", |reader| Ok(Template::read(reader)?))?,
-            interactive_json: reader.option("OutboundCommand.interactive_json", |reader| Ok(reader.string("OutboundCommand.interactive_json")?))?,
+            interactive_json: reader.option("OutboundCommand.interactive_json", |reader| {
+                Ok(reader.string("OutboundCommand.interactive_json")?)
+            })?,
             poll: reader.option("OutboundCommand.poll", |reader| Ok(Poll::read(reader)?))?,
-            mentions: reader.array("OutboundCommand.mentions", |reader| Ok(reader.string("OutboundCommand.mentions")?))?,
-            reply_to: reader.option("OutboundCommand.reply_to", |reader| Ok(reader.string("OutboundCommand.reply_to")?))?,
-            target_message_id: reader.option("OutboundCommand.target_message_id", |reader| Ok(reader.string("OutboundCommand.target_message_id")?))?,
-            target_idempotency_key: reader.option("OutboundCommand.target_idempotency_key", |reader| Ok(reader.string("OutboundCommand.target_idempotency_key")?))?,
+            mentions: reader
+                .array("OutboundCommand.mentions", |reader| Ok(reader.string("OutboundCommand.mentions")?))?,
+            reply_to: reader.option("OutboundCommand.reply_to", |reader| {
+                Ok(reader.string("OutboundCommand.reply_to")?)
+            })?,
+            target_message_id: reader.option("OutboundCommand.target_message_id", |reader| {
+                Ok(reader.string("OutboundCommand.target_message_id")?)
+            })?,
+            target_idempotency_key: reader.option("OutboundCommand.target_idempotency_key", |reader| {
+                Ok(reader.string("OutboundCommand.target_idempotency_key")?)
+            })?,
             priority: Priority::read(reader)?,
             order: Order::read(reader)?,
-            send_at: reader.option("OutboundCommand.send_at", |reader| Ok(reader.long("OutboundCommand.send_at")?))?,
-            expires_at: reader.option("OutboundCommand.expires_at", |reader| Ok(reader.long("OutboundCommand.expires_at")?))?,
+            send_at: reader
+                .option("OutboundCommand.send_at", |reader| Ok(reader.long("OutboundCommand.send_at")?))?,
+            expires_at: reader.option("OutboundCommand.expires_at", |reader| {
+                Ok(reader.long("OutboundCommand.expires_at")?)
+            })?,
             in_doubt_policy: InDoubtPolicy::read(reader)?,
-            max_attempts: reader.option("OutboundCommand.max_attempts", |reader| Ok(reader.int("OutboundCommand.max_attempts")?))?,
-            expectations: reader.array("OutboundCommand.expectations", |reader| Ok(Expectation::read(reader)?))?,
+            max_attempts: reader.option("OutboundCommand.max_attempts", |reader| {
+                Ok(reader.int("OutboundCommand.max_attempts")?)
+            })?,
+            expectations: reader
+                .array("OutboundCommand.expectations", |reader| Ok(Expectation::read(reader)?))?,
             condition: reader.option("OutboundCommand.condition", |reader| Ok(Condition::read(reader)?))?,
-            campaign_id: reader.option("OutboundCommand.campaign_id", |reader| Ok(reader.string("OutboundCommand.campaign_id")?))?,
+            campaign_id: reader.option("OutboundCommand.campaign_id", |reader| {
+                Ok(reader.string("OutboundCommand.campaign_id")?)
+            })?,
             labels: reader.map("OutboundCommand.labels")?,
             provider_options: reader.map("OutboundCommand.provider_options")?,
         })
@@ -1766,7 +2037,7 @@ pub enum Priority {
 
 impl Priority {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::High, Self::Normal, Self::Low, ];
+    pub const ALL: &'static [Self] = &[Self::Unknown, Self::High, Self::Normal, Self::Low];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -1813,7 +2084,8 @@ pub enum Provider {
 
 impl Provider {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Wasender, Self::Cloud, Self::Evolution, Self::Waha, ];
+    pub const ALL: &'static [Self] =
+        &[Self::Unknown, Self::Wasender, Self::Cloud, Self::Evolution, Self::Waha];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -1937,8 +2209,12 @@ impl Datum for ReceivedMessage {
         wire::put_option(out, self.tenant_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         self.direction.put(out);
         self.provider.put(out);
-        wire::put_option(out, self.whatsapp_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.provider_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.whatsapp_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.provider_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_bytes(out, self.chat_id.as_bytes());
         wire::put_option(out, self.from_e164.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.from_lid.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
@@ -1952,11 +2228,21 @@ impl Datum for ReceivedMessage {
         wire::put_option(out, self.location.as_ref(), |out, value| value.put(out));
         wire::put_array(out, &self.contacts, |out, item| item.put(out));
         wire::put_option(out, self.choice_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.choice_title.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.reply_to_whatsapp_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.reply_to_message_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.target_whatsapp_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.referral_json.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.choice_title.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.reply_to_whatsapp_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.reply_to_message_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.target_whatsapp_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.referral_json.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         out.push(u8::from(self.forwarded));
         wire::put_option(out, self.sent_at.as_ref(), |out, value| wire::put_long(out, *value));
         wire::put_long(out, self.received_at);
@@ -1967,31 +2253,63 @@ impl Datum for ReceivedMessage {
         Ok(Self {
             event_id: reader.string("ReceivedMessage.event_id")?,
             session_id: reader.string("ReceivedMessage.session_id")?,
-            tenant_id: reader.option("ReceivedMessage.tenant_id", |reader| Ok(reader.string("ReceivedMessage.tenant_id")?))?,
+            tenant_id: reader.option("ReceivedMessage.tenant_id", |reader| {
+                Ok(reader.string("ReceivedMessage.tenant_id")?)
+            })?,
             direction: Direction::read(reader)?,
             provider: Provider::read(reader)?,
-            whatsapp_message_id: reader.option("ReceivedMessage.whatsapp_message_id", |reader| Ok(reader.string("ReceivedMessage.whatsapp_message_id")?))?,
-            provider_message_id: reader.option("ReceivedMessage.provider_message_id", |reader| Ok(reader.string("ReceivedMessage.provider_message_id")?))?,
+            whatsapp_message_id: reader.option("ReceivedMessage.whatsapp_message_id", |reader| {
+                Ok(reader.string("ReceivedMessage.whatsapp_message_id")?)
+            })?,
+            provider_message_id: reader.option("ReceivedMessage.provider_message_id", |reader| {
+                Ok(reader.string("ReceivedMessage.provider_message_id")?)
+            })?,
             chat_id: reader.string("ReceivedMessage.chat_id")?,
-            from_e164: reader.option("ReceivedMessage.from_e164", |reader| Ok(reader.string("ReceivedMessage.from_e164")?))?,
-            from_lid: reader.option("ReceivedMessage.from_lid", |reader| Ok(reader.string("ReceivedMessage.from_lid")?))?,
-            from_bsuid: reader.option("ReceivedMessage.from_bsuid", |reader| Ok(reader.string("ReceivedMessage.from_bsuid")?))?,
-            from_name: reader.option("ReceivedMessage.from_name", |reader| Ok(reader.string("ReceivedMessage.from_name")?))?,
-            group_id: reader.option("ReceivedMessage.group_id", |reader| Ok(reader.string("ReceivedMessage.group_id")?))?,
-            participant: reader.option("ReceivedMessage.participant", |reader| Ok(reader.string("ReceivedMessage.participant")?))?,
+            from_e164: reader.option("ReceivedMessage.from_e164", |reader| {
+                Ok(reader.string("ReceivedMessage.from_e164")?)
+            })?,
+            from_lid: reader.option("ReceivedMessage.from_lid", |reader| {
+                Ok(reader.string("ReceivedMessage.from_lid")?)
+            })?,
+            from_bsuid: reader.option("ReceivedMessage.from_bsuid", |reader| {
+                Ok(reader.string("ReceivedMessage.from_bsuid")?)
+            })?,
+            from_name: reader.option("ReceivedMessage.from_name", |reader| {
+                Ok(reader.string("ReceivedMessage.from_name")?)
+            })?,
+            group_id: reader.option("ReceivedMessage.group_id", |reader| {
+                Ok(reader.string("ReceivedMessage.group_id")?)
+            })?,
+            participant: reader.option("ReceivedMessage.participant", |reader| {
+                Ok(reader.string("ReceivedMessage.participant")?)
+            })?,
             content_type: ContentType::read(reader)?,
-            text: reader.option("ReceivedMessage.text", |reader| Ok(reader.string("ReceivedMessage.text")?))?,
+            text: reader
+                .option("ReceivedMessage.text", |reader| Ok(reader.string("ReceivedMessage.text")?))?,
             media: reader.option("ReceivedMessage.media", |reader| Ok(Media::read(reader)?))?,
             location: reader.option("ReceivedMessage.location", |reader| Ok(Location::read(reader)?))?,
             contacts: reader.array("ReceivedMessage.contacts", |reader| Ok(Contact::read(reader)?))?,
-            choice_id: reader.option("ReceivedMessage.choice_id", |reader| Ok(reader.string("ReceivedMessage.choice_id")?))?,
-            choice_title: reader.option("ReceivedMessage.choice_title", |reader| Ok(reader.string("ReceivedMessage.choice_title")?))?,
-            reply_to_whatsapp_id: reader.option("ReceivedMessage.reply_to_whatsapp_id", |reader| Ok(reader.string("ReceivedMessage.reply_to_whatsapp_id")?))?,
-            reply_to_message_id: reader.option("ReceivedMessage.reply_to_message_id", |reader| Ok(reader.string("ReceivedMessage.reply_to_message_id")?))?,
-            target_whatsapp_id: reader.option("ReceivedMessage.target_whatsapp_id", |reader| Ok(reader.string("ReceivedMessage.target_whatsapp_id")?))?,
-            referral_json: reader.option("ReceivedMessage.referral_json", |reader| Ok(reader.string("ReceivedMessage.referral_json")?))?,
+            choice_id: reader.option("ReceivedMessage.choice_id", |reader| {
+                Ok(reader.string("ReceivedMessage.choice_id")?)
+            })?,
+            choice_title: reader.option("ReceivedMessage.choice_title", |reader| {
+                Ok(reader.string("ReceivedMessage.choice_title")?)
+            })?,
+            reply_to_whatsapp_id: reader.option("ReceivedMessage.reply_to_whatsapp_id", |reader| {
+                Ok(reader.string("ReceivedMessage.reply_to_whatsapp_id")?)
+            })?,
+            reply_to_message_id: reader.option("ReceivedMessage.reply_to_message_id", |reader| {
+                Ok(reader.string("ReceivedMessage.reply_to_message_id")?)
+            })?,
+            target_whatsapp_id: reader.option("ReceivedMessage.target_whatsapp_id", |reader| {
+                Ok(reader.string("ReceivedMessage.target_whatsapp_id")?)
+            })?,
+            referral_json: reader.option("ReceivedMessage.referral_json", |reader| {
+                Ok(reader.string("ReceivedMessage.referral_json")?)
+            })?,
             forwarded: reader.boolean("ReceivedMessage.forwarded")?,
-            sent_at: reader.option("ReceivedMessage.sent_at", |reader| Ok(reader.long("ReceivedMessage.sent_at")?))?,
+            sent_at: reader
+                .option("ReceivedMessage.sent_at", |reader| Ok(reader.long("ReceivedMessage.sent_at")?))?,
             received_at: reader.long("ReceivedMessage.received_at")?,
             webhook_id: reader.string("ReceivedMessage.webhook_id")?,
         })
@@ -2028,7 +2346,8 @@ impl Datum for Secret {
             name: reader.string("Secret.name")?,
             key_id: reader.option("Secret.key_id", |reader| Ok(reader.string("Secret.key_id")?))?,
             nonce: reader.option("Secret.nonce", |reader| Ok(reader.bytes("Secret.nonce")?))?,
-            ciphertext: reader.option("Secret.ciphertext", |reader| Ok(reader.bytes("Secret.ciphertext")?))?,
+            ciphertext: reader
+                .option("Secret.ciphertext", |reader| Ok(reader.bytes("Secret.ciphertext")?))?,
             reference: reader.option("Secret.reference", |reader| Ok(reader.string("Secret.reference")?))?,
         })
     }
@@ -2054,7 +2373,9 @@ impl Datum for SendError {
     fn put(&self, out: &mut Vec<u8>) {
         self.class.put(out);
         wire::put_bytes(out, self.code.as_bytes());
-        wire::put_option(out, self.provider_code.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.provider_code.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_option(out, self.detail.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         out.push(u8::from(self.retryable));
     }
@@ -2063,7 +2384,8 @@ impl Datum for SendError {
         Ok(Self {
             class: ErrorClass::read(reader)?,
             code: reader.string("SendError.code")?,
-            provider_code: reader.option("SendError.provider_code", |reader| Ok(reader.string("SendError.provider_code")?))?,
+            provider_code: reader
+                .option("SendError.provider_code", |reader| Ok(reader.string("SendError.provider_code")?))?,
             detail: reader.option("SendError.detail", |reader| Ok(reader.string("SendError.detail")?))?,
             retryable: reader.boolean("SendError.retryable")?,
         })
@@ -2113,13 +2435,21 @@ impl Datum for Session {
         wire::put_bytes(out, self.account_id.as_bytes());
         self.provider.put(out);
         wire::put_long(out, self.binding_epoch);
-        wire::put_option(out, self.provider_session_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
-        wire::put_option(out, self.phone_number.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.provider_session_id.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
+        wire::put_option(out, self.phone_number.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         wire::put_array(out, &self.secrets, |out, item| item.put(out));
         wire::put_array(out, &self.limits, |out, item| item.put(out));
-        wire::put_option(out, self.max_in_flight.as_ref(), |out, value| wire::put_long(out, i64::from(*value)));
+        wire::put_option(out, self.max_in_flight.as_ref(), |out, value| {
+            wire::put_long(out, i64::from(*value))
+        });
         self.in_doubt_policy.put(out);
-        wire::put_option(out, self.tenant_weight.as_ref(), |out, value| wire::put_long(out, i64::from(*value)));
+        wire::put_option(out, self.tenant_weight.as_ref(), |out, value| {
+            wire::put_long(out, i64::from(*value))
+        });
         self.on_delete.put(out);
         wire::put_map(out, &self.settings);
         wire::put_long(out, self.updated_at);
@@ -2132,13 +2462,18 @@ impl Datum for Session {
             account_id: reader.string("Session.account_id")?,
             provider: Provider::read(reader)?,
             binding_epoch: reader.long("Session.binding_epoch")?,
-            provider_session_id: reader.option("Session.provider_session_id", |reader| Ok(reader.string("Session.provider_session_id")?))?,
-            phone_number: reader.option("Session.phone_number", |reader| Ok(reader.string("Session.phone_number")?))?,
+            provider_session_id: reader.option("Session.provider_session_id", |reader| {
+                Ok(reader.string("Session.provider_session_id")?)
+            })?,
+            phone_number: reader
+                .option("Session.phone_number", |reader| Ok(reader.string("Session.phone_number")?))?,
             secrets: reader.array("Session.secrets", |reader| Ok(Secret::read(reader)?))?,
             limits: reader.array("Session.limits", |reader| Ok(RateLimit::read(reader)?))?,
-            max_in_flight: reader.option("Session.max_in_flight", |reader| Ok(reader.int("Session.max_in_flight")?))?,
+            max_in_flight: reader
+                .option("Session.max_in_flight", |reader| Ok(reader.int("Session.max_in_flight")?))?,
             in_doubt_policy: InDoubtPolicy::read(reader)?,
-            tenant_weight: reader.option("Session.tenant_weight", |reader| Ok(reader.int("Session.tenant_weight")?))?,
+            tenant_weight: reader
+                .option("Session.tenant_weight", |reader| Ok(reader.int("Session.tenant_weight")?))?,
             on_delete: OnDelete::read(reader)?,
             settings: reader.map("Session.settings")?,
             updated_at: reader.long("Session.updated_at")?,
@@ -2166,7 +2501,7 @@ pub enum SessionAction {
 
 impl SessionAction {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Connect, Self::Disconnect, Self::Restart, ];
+    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Connect, Self::Disconnect, Self::Restart];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -2219,7 +2554,9 @@ impl Datum for SessionCommand {
         Ok(Self {
             command_id: reader.string("SessionCommand.command_id")?,
             session_id: reader.string("SessionCommand.session_id")?,
-            tenant_id: reader.option("SessionCommand.tenant_id", |reader| Ok(reader.string("SessionCommand.tenant_id")?))?,
+            tenant_id: reader.option("SessionCommand.tenant_id", |reader| {
+                Ok(reader.string("SessionCommand.tenant_id")?)
+            })?,
             action: SessionAction::read(reader)?,
             requested_at: reader.long("SessionCommand.requested_at")?,
         })
@@ -2256,7 +2593,8 @@ impl Datum for SessionLink {
             session_id: reader.string("SessionLink.session_id")?,
             kind: LinkKind::read(reader)?,
             code: reader.string("SessionLink.code")?,
-            expires_at: reader.option("SessionLink.expires_at", |reader| Ok(reader.long("SessionLink.expires_at")?))?,
+            expires_at: reader
+                .option("SessionLink.expires_at", |reader| Ok(reader.long("SessionLink.expires_at")?))?,
             created_at: reader.long("SessionLink.created_at")?,
         })
     }
@@ -2300,7 +2638,9 @@ impl Datum for SessionStatus {
         wire::put_option(out, self.tenant_id.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         self.facet.put(out);
         self.connection.put(out);
-        wire::put_option(out, self.provider_status.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.provider_status.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
         out.push(u8::from(self.held));
         wire::put_option(out, self.reason.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
         wire::put_option(out, self.until.as_ref(), |out, value| wire::put_long(out, *value));
@@ -2314,16 +2654,25 @@ impl Datum for SessionStatus {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
         Ok(Self {
             session_id: reader.string("SessionStatus.session_id")?,
-            tenant_id: reader.option("SessionStatus.tenant_id", |reader| Ok(reader.string("SessionStatus.tenant_id")?))?,
+            tenant_id: reader
+                .option("SessionStatus.tenant_id", |reader| Ok(reader.string("SessionStatus.tenant_id")?))?,
             facet: Facet::read(reader)?,
             connection: Connection::read(reader)?,
-            provider_status: reader.option("SessionStatus.provider_status", |reader| Ok(reader.string("SessionStatus.provider_status")?))?,
+            provider_status: reader.option("SessionStatus.provider_status", |reader| {
+                Ok(reader.string("SessionStatus.provider_status")?)
+            })?,
             held: reader.boolean("SessionStatus.held")?,
-            reason: reader.option("SessionStatus.reason", |reader| Ok(reader.string("SessionStatus.reason")?))?,
+            reason: reader
+                .option("SessionStatus.reason", |reader| Ok(reader.string("SessionStatus.reason")?))?,
             until: reader.option("SessionStatus.until", |reader| Ok(reader.long("SessionStatus.until")?))?,
-            backlog_messages: reader.option("SessionStatus.backlog_messages", |reader| Ok(reader.long("SessionStatus.backlog_messages")?))?,
-            backlog_seconds: reader.option("SessionStatus.backlog_seconds", |reader| Ok(reader.long("SessionStatus.backlog_seconds")?))?,
-            in_doubt: reader.option("SessionStatus.in_doubt", |reader| Ok(reader.long("SessionStatus.in_doubt")?))?,
+            backlog_messages: reader.option("SessionStatus.backlog_messages", |reader| {
+                Ok(reader.long("SessionStatus.backlog_messages")?)
+            })?,
+            backlog_seconds: reader.option("SessionStatus.backlog_seconds", |reader| {
+                Ok(reader.long("SessionStatus.backlog_seconds")?)
+            })?,
+            in_doubt: reader
+                .option("SessionStatus.in_doubt", |reader| Ok(reader.long("SessionStatus.in_doubt")?))?,
             occurred_at: reader.long("SessionStatus.occurred_at")?,
             updated_at: reader.long("SessionStatus.updated_at")?,
         })
@@ -2350,7 +2699,7 @@ pub enum Signature {
 
 impl Signature {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Valid, Self::SharedSecret, Self::None, ];
+    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Valid, Self::SharedSecret, Self::None];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -2397,7 +2746,8 @@ pub enum Source {
 
 impl Source {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Sender, Self::Webhook, Self::Reconciler, Self::Operator, ];
+    pub const ALL: &'static [Self] =
+        &[Self::Unknown, Self::Sender, Self::Webhook, Self::Reconciler, Self::Operator];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -2484,7 +2834,26 @@ pub enum Status {
 
 impl Status {
     /// Every symbol, in schema order.
-    pub const ALL: &'static [Self] = &[Self::Unknown, Self::Accepted, Self::Scheduled, Self::Held, Self::Retrying, Self::InDoubt, Self::Submitted, Self::Sent, Self::Delivered, Self::Read, Self::Played, Self::Failed, Self::Expired, Self::Canceled, Self::Skipped, Self::ProviderId, Self::CancelTooLate, Self::DuplicateConflict, ];
+    pub const ALL: &'static [Self] = &[
+        Self::Unknown,
+        Self::Accepted,
+        Self::Scheduled,
+        Self::Held,
+        Self::Retrying,
+        Self::InDoubt,
+        Self::Submitted,
+        Self::Sent,
+        Self::Delivered,
+        Self::Read,
+        Self::Played,
+        Self::Failed,
+        Self::Expired,
+        Self::Canceled,
+        Self::Skipped,
+        Self::ProviderId,
+        Self::CancelTooLate,
+        Self::DuplicateConflict,
+    ];
 
     /// The symbol as the schema writes it.
     pub const fn as_str(self) -> &'static str {
@@ -2538,14 +2907,18 @@ impl Datum for Template {
     fn put(&self, out: &mut Vec<u8>) {
         wire::put_bytes(out, self.name.as_bytes());
         wire::put_bytes(out, self.language.as_bytes());
-        wire::put_option(out, self.components_json.as_ref(), |out, value| wire::put_bytes(out, value.as_bytes()));
+        wire::put_option(out, self.components_json.as_ref(), |out, value| {
+            wire::put_bytes(out, value.as_bytes())
+        });
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
         Ok(Self {
             name: reader.string("Template.name")?,
             language: reader.string("Template.language")?,
-            components_json: reader.option("Template.components_json", |reader| Ok(reader.string("Template.components_json")?))?,
+            components_json: reader.option("Template.components_json", |reader| {
+                Ok(reader.string("Template.components_json")?)
+            })?,
         })
     }
 }

@@ -105,7 +105,17 @@ pub const PARTITIONS_DEFAULT: i32 = 96;
 /// Partitions in dev.
 pub const PARTITIONS_DEV: i32 = 8;
 
-struct Row(Topic, &'static str, &'static str, Placement, Retention, i32, bool, &'static [(&'static str, &'static str)], &'static str);
+struct Row(
+    Topic,
+    &'static str,
+    &'static str,
+    Placement,
+    Retention,
+    i32,
+    bool,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
 
 const fn spec<T: Record>(row: Row) -> Spec {
     Spec {
@@ -130,20 +140,155 @@ pub const TABLE: [Spec; 13] = {
     use Topic as T;
     const SMALL: i32 = 1024 * 1024;
     [
-        spec::<OutboundCommand>(Row(T::OutboundRequests, "outbound.requests", "session_id", BySession, Time { ms: 7 * DAY_MS }, REQUEST_BYTES_MAX, true, &[], "platforms, edge → sender")),
-        spec::<LedgerEntry>(Row(T::OutboundLedger, "outbound.ledger", "kind/message_id", BySession, Compacted, REQUEST_BYTES_MAX + ENVELOPE_BYTES, true,
-            &[("segment.bytes", "67108864"), ("segment.ms", "3600000"), ("min.cleanable.dirty.ratio", "0.1"), ("delete.retention.ms", "604800000"), ("min.compaction.lag.ms", "3600000")], "sender → sender")),
-        spec::<MessageStatus>(Row(T::MessagesStatus, "messages.status", "session_id", BySession, Time { ms: 30 * DAY_MS }, SMALL, true, &[], "sender, processor → reducer, sender (evidence), data teams")),
-        spec::<ReceivedMessage>(Row(T::MessagesReceived, "messages.received", "session_id", BySession, Time { ms: 30 * DAY_MS }, SMALL, false, &[], "processor → data teams, reducer, sender (replies)")),
-        spec::<MessageState>(Row(T::MessagesState, "messages.state", "message_id", Key, CompactedFor { ms: 120 * DAY_MS }, SMALL, false, &[], "reducer → data teams")),
-        spec::<FollowUp>(Row(T::MessagesFollowups, "messages.followups", "session_id", BySession, Time { ms: 30 * DAY_MS }, SMALL, false, &[], "sender → marketing")),
-        spec::<InboundWebhook>(Row(T::WebhooksInbound, "webhooks.inbound", "session_id, else account id", Key, Time { ms: 7 * DAY_MS }, WEBHOOK_BYTES_MAX + ENVELOPE_BYTES, true, &[], "edge → processor")),
-        spec::<Account>(Row(T::Accounts, "accounts", "account_id", Key, Compacted, SMALL, false, &[], "edge, CLI → every role")),
-        spec::<Session>(Row(T::Sessions, "sessions", "session_id", BySession, Compacted, SMALL, false, &[], "edge, CLI → every role")),
-        spec::<SessionStatus>(Row(T::SessionsStatus, "sessions.status", "session_id/facet", BySession, Compacted, SMALL, false, &[], "one writer per facet: processor, sender, session-manager, edge → every role")),
-        spec::<SessionLink>(Row(T::SessionsLinks, "sessions.links", "session_id", BySession, Time { ms: HOUR_MS }, SMALL, false, &[], "processor, session-manager → query")),
-        spec::<SessionCommand>(Row(T::SessionsCommands, "sessions.commands", "session_id", BySession, Time { ms: DAY_MS }, SMALL, false, &[], "edge, CLI → session-manager")),
-        spec::<DeadLetter>(Row(T::DeadLetters, "dead-letters", "original key", Key, Time { ms: 30 * DAY_MS }, WEBHOOK_BYTES_MAX + 2 * ENVELOPE_BYTES, false, &[], "all → CLI")),
+        spec::<OutboundCommand>(Row(
+            T::OutboundRequests,
+            "outbound.requests",
+            "session_id",
+            BySession,
+            Time { ms: 7 * DAY_MS },
+            REQUEST_BYTES_MAX,
+            true,
+            &[],
+            "platforms, edge → sender",
+        )),
+        spec::<LedgerEntry>(Row(
+            T::OutboundLedger,
+            "outbound.ledger",
+            "kind/message_id",
+            BySession,
+            Compacted,
+            REQUEST_BYTES_MAX + ENVELOPE_BYTES,
+            true,
+            &[
+                ("segment.bytes", "67108864"),
+                ("segment.ms", "3600000"),
+                ("min.cleanable.dirty.ratio", "0.1"),
+                ("delete.retention.ms", "604800000"),
+                ("min.compaction.lag.ms", "3600000"),
+            ],
+            "sender → sender",
+        )),
+        spec::<MessageStatus>(Row(
+            T::MessagesStatus,
+            "messages.status",
+            "session_id",
+            BySession,
+            Time { ms: 30 * DAY_MS },
+            SMALL,
+            true,
+            &[],
+            "sender, processor → reducer, sender (evidence), data teams",
+        )),
+        spec::<ReceivedMessage>(Row(
+            T::MessagesReceived,
+            "messages.received",
+            "session_id",
+            BySession,
+            Time { ms: 30 * DAY_MS },
+            SMALL,
+            false,
+            &[],
+            "processor → data teams, reducer, sender (replies)",
+        )),
+        spec::<MessageState>(Row(
+            T::MessagesState,
+            "messages.state",
+            "message_id",
+            Key,
+            CompactedFor { ms: 120 * DAY_MS },
+            SMALL,
+            false,
+            &[],
+            "reducer → data teams",
+        )),
+        spec::<FollowUp>(Row(
+            T::MessagesFollowups,
+            "messages.followups",
+            "session_id",
+            BySession,
+            Time { ms: 30 * DAY_MS },
+            SMALL,
+            false,
+            &[],
+            "sender → marketing",
+        )),
+        spec::<InboundWebhook>(Row(
+            T::WebhooksInbound,
+            "webhooks.inbound",
+            "session_id, else account id",
+            Key,
+            Time { ms: 7 * DAY_MS },
+            WEBHOOK_BYTES_MAX + ENVELOPE_BYTES,
+            true,
+            &[],
+            "edge → processor",
+        )),
+        spec::<Account>(Row(
+            T::Accounts,
+            "accounts",
+            "account_id",
+            Key,
+            Compacted,
+            SMALL,
+            false,
+            &[],
+            "edge, CLI → every role",
+        )),
+        spec::<Session>(Row(
+            T::Sessions,
+            "sessions",
+            "session_id",
+            BySession,
+            Compacted,
+            SMALL,
+            false,
+            &[],
+            "edge, CLI → every role",
+        )),
+        spec::<SessionStatus>(Row(
+            T::SessionsStatus,
+            "sessions.status",
+            "session_id/facet",
+            BySession,
+            Compacted,
+            SMALL,
+            false,
+            &[],
+            "one writer per facet: processor, sender, session-manager, edge → every role",
+        )),
+        spec::<SessionLink>(Row(
+            T::SessionsLinks,
+            "sessions.links",
+            "session_id",
+            BySession,
+            Time { ms: HOUR_MS },
+            SMALL,
+            false,
+            &[],
+            "processor, session-manager → query",
+        )),
+        spec::<SessionCommand>(Row(
+            T::SessionsCommands,
+            "sessions.commands",
+            "session_id",
+            BySession,
+            Time { ms: DAY_MS },
+            SMALL,
+            false,
+            &[],
+            "edge, CLI → session-manager",
+        )),
+        spec::<DeadLetter>(Row(
+            T::DeadLetters,
+            "dead-letters",
+            "original key",
+            Key,
+            Time { ms: 30 * DAY_MS },
+            WEBHOOK_BYTES_MAX + 2 * ENVELOPE_BYTES,
+            false,
+            &[],
+            "all → CLI",
+        )),
     ]
 };
 
@@ -170,7 +315,9 @@ impl Names {
     pub fn new(prefix: &str, overrides: &std::collections::BTreeMap<String, String>) -> Self {
         let names = TABLE
             .iter()
-            .map(|spec| overrides.get(spec.suffix).cloned().unwrap_or_else(|| format!("{prefix}{}", spec.suffix)))
+            .map(|spec| {
+                overrides.get(spec.suffix).cloned().unwrap_or_else(|| format!("{prefix}{}", spec.suffix))
+            })
             .collect();
         Self { names }
     }

@@ -90,8 +90,7 @@ impl<'a> Reader<'a> {
 
     /// A double.
     pub fn double(&mut self, field: &'static str) -> Read<f64> {
-        let bytes: [u8; 8] =
-            self.take(8, field)?.try_into().map_err(|_| Error::Truncated { field })?;
+        let bytes: [u8; 8] = self.take(8, field)?.try_into().map_err(|_| Error::Truncated { field })?;
         Ok(f64::from_le_bytes(bytes))
     }
 

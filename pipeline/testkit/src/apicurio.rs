@@ -25,8 +25,7 @@ pub(crate) struct Apicurio {
 
 impl Apicurio {
     pub(crate) fn start() -> Result<Self> {
-        let unpacked = maven::artifacts("apicurio-2.6.13", POM, Layout::Unpacked)?;
-        let runner = runner(&unpacked)?;
+        let runner = runner(&unpacked()?)?;
         let port = Port::reserve()?;
         let dir = ServerDir::new("apicurio")?;
         let mut command = vec![maven::java()?.into_os_string()];
@@ -57,6 +56,11 @@ fn probe(port: u16) -> Result<()> {
     let (status, _) = http::get(&url(port, &format!("{API}/subjects")))?;
     ensure!(status == 200, "the registry answers {status}");
     Ok(())
+}
+
+/// The directory with its distribution, fetched if need be.
+pub(crate) fn unpacked() -> Result<PathBuf> {
+    maven::artifacts("apicurio-2.6.13", POM, Layout::Unpacked)
 }
 
 /// The jar to start, whose name holds the version.

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -79,7 +80,7 @@ pub(crate) struct Cassandra {
 
 impl Cassandra {
     pub(crate) fn start() -> Result<Self> {
-        let jars = maven::artifacts("cassandra-5.0.5", POM, Layout::Jars)?;
+        let jars = jars()?;
         let (port, storage_port) = (Port::reserve()?, Port::reserve()?);
         let dir = ServerDir::new("cassandra")?;
         let settings = dir.path().join("cassandra.yaml");
@@ -114,6 +115,11 @@ impl Cassandra {
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port.number())
     }
+}
+
+/// The directory with its jars, fetched if need be.
+pub(crate) fn jars() -> Result<PathBuf> {
+    maven::artifacts("cassandra-5.0.5", POM, Layout::Jars)
 }
 
 /// Cassandra serves CQL once it answers OPTIONS (native protocol v4, opcode 5) with SUPPORTED (opcode 6).

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -32,7 +32,7 @@ pub(crate) struct Kafka {
 impl Kafka {
     /// Starts an empty broker. `settings` are added to (and win over) those of `config/server.properties`.
     pub(crate) fn start(settings: &[(String, String)]) -> Result<Self> {
-        let jars = maven::artifacts("kafka-4.1.0", POM, Layout::Jars)?;
+        let jars = jars()?;
         let (port, controller_port) = (Port::reserve()?, Port::reserve()?);
         let dir = ServerDir::new("kafka")?;
         let file = dir.path().join("server.properties");
@@ -105,6 +105,11 @@ fn java(jars: &Path, heap: &[&str], arguments: &[&str]) -> Result<Vec<std::ffi::
     command.push(jars.join("*").into_os_string());
     command.extend(arguments.iter().map(Into::into));
     Ok(command)
+}
+
+/// The directory with its jars, fetched if need be.
+pub(crate) fn jars() -> Result<PathBuf> {
+    maven::artifacts("kafka-4.1.0", POM, Layout::Jars)
 }
 
 /// Kafka serves once it answers an ApiVersions request (key 18, version 0 of its protocol guide): request

@@ -2,9 +2,12 @@
 //! running by `cargo xtask servers up`, or started by this process for itself.
 
 use std::fmt::Display;
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
@@ -19,6 +22,8 @@ pub const KAFKA: &str = "SLUICE_TEST_KAFKA";
 pub const CQL: &str = "SLUICE_TEST_CQL";
 /// Environment variable with the base URL (with its path) of a schema registry to test with.
 pub const REGISTRY: &str = "SLUICE_TEST_REGISTRY";
+
+const STOP_POLL: Duration = Duration::from_millis(50);
 
 /// A broker for tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +144,12 @@ impl Addresses {
     pub fn env(&self) -> [(&'static str, &str); 3] {
         [(KAFKA, &self.kafka), (CQL, &self.cql), (REGISTRY, &self.registry)]
     }
+
+    /// The addresses that the environment names, if it names all.
+    pub fn from_env() -> Option<Self> {
+        let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Some(Self { kafka: value(KAFKA)?, cql: value(CQL)?, registry: value(REGISTRY)? })
+    }
 }
 
 /// All three servers, owned by this process and stopped when dropped.
@@ -150,6 +161,17 @@ pub struct Servers {
 }
 
 impl Servers {
+    /// Fetches what they need into the cache, so that a start later needs no network.
+    ///
+    /// # Errors
+    /// When one cannot be fetched; the message says why, and what to install.
+    pub fn fetch() -> Result<()> {
+        crate::kafka::jars()?;
+        crate::cassandra::jars()?;
+        crate::apicurio::unpacked()?;
+        Ok(())
+    }
+
     /// Starts them, beside each other, and returns when all serve.
     ///
     /// # Errors
@@ -208,10 +230,10 @@ impl StandingServers {
 
     /// Whether the owner runs and the servers answer: a pid alone may have been taken by another process since.
     fn lives(&self) -> bool {
-        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
-        pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
-            && std::net::TcpStream::connect(&self.addresses.kafka).is_ok()
-            && std::net::TcpStream::connect(&self.addresses.cql).is_ok()
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid).is_ok())
+            && TcpStream::connect(&self.addresses.kafka).is_ok()
+            && TcpStream::connect(&self.addresses.cql).is_ok()
     }
 
     /// Tells other processes of servers that this process owns.
@@ -225,6 +247,23 @@ impl StandingServers {
         serde_json::to_writer(&mut new, &Self { pid: std::process::id(), addresses })?;
         new.persist(&file).with_context(|| format!("write {}", file.display()))?;
         Ok(())
+    }
+
+    /// Stops them: ends their owner, whose guards kill them, and waits until they are gone.
+    ///
+    /// # Errors
+    /// When the owner cannot be told, or they are not gone within `limit`.
+    pub fn stop(&self, limit: Duration) -> Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the pid of the owner")?;
+        kill_process(pid, Signal::TERM).with_context(|| format!("stop process {}", self.pid))?;
+        let end = Instant::now() + limit;
+        while TcpStream::connect(&self.addresses.kafka).is_ok()
+            || TcpStream::connect(&self.addresses.cql).is_ok()
+        {
+            anyhow::ensure!(Instant::now() < end, "the servers of process {} are not gone", self.pid);
+            std::thread::sleep(STOP_POLL);
+        }
+        Self::forget()
     }
 
     /// Forgets them.

@@ -15,7 +15,7 @@ fn is_alive(pid: u32) -> bool {
 }
 
 fn sh(script: &str) -> ChildProcess {
-    ChildProcess::builder("/bin/sh").args(["-c", script]).spawn().unwrap()
+    ChildProcess::builder("/bin/sh").args(["-c", script]).spawn().expect("sh starts")
 }
 
 #[tokio::test]

@@ -1,8 +1,89 @@
-//! Project chores: `cargo xtask generate|check|test|servers|corpus`.
-mod generate_types;
+//! Project chores, the same here and in CI. `cargo xtask --help` lists them.
 
-fn main() -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::fs::write(root.join("schemas/src/generated.rs"), generate_types::rust_types(&root.join("schemas/avro"))?)?;
-    Ok(())
+mod check;
+mod corpus;
+mod generate;
+mod project;
+mod servers;
+mod test;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+
+/// Project chores of Sluice.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Check what a change must keep: format, lints, house rules, licences, generated files, the Helm chart.
+    Check {
+        /// Only these checks; all if none is named.
+        only: Vec<check::Name>,
+    },
+    /// Build, start Kafka, a CQL server and a schema registry, run every test, print the totals.
+    ///
+    /// Servers named by SLUICE_TEST_KAFKA, SLUICE_TEST_CQL and SLUICE_TEST_REGISTRY, or kept by `servers up`, are
+    /// used instead of new ones.
+    Test {
+        /// Passed to `cargo test`, for example `-p sluice-kafka` or `-- a_name`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Keep test servers running, so that tests run by hand start faster.
+    Servers {
+        #[command(subcommand)]
+        action: servers::Action,
+    },
+    /// Write the generated files.
+    Generate {
+        /// Write nothing; fail if a file is not current.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the connectors over a folder of captured provider samples and print what each came to.
+    Corpus {
+        /// The folder with the samples and their index.
+        dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let project = Project::find()?;
+    match cli.chore {
+        Chore::Check { only } => check::run(&project, &only),
+        Chore::Test { arguments } => test::run(&project, &arguments),
+        Chore::Servers { action } => servers::run(action),
+        Chore::Generate { check: false } => generate::write(&project),
+        Chore::Generate { check: true } => generate::check(&project),
+        Chore::Corpus { dir } => corpus::run(&project, &dir),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        <super::Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// The text of `generated.rs` for the schemas in `dir`.
-pub fn rust_types(dir: &Path) -> Result<String> {
+pub(crate) fn rust_types(dir: &Path) -> Result<String> {
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .with_context(|| format!("read {}", dir.display()))?
         .map(|entry| entry.map(|e| e.path()))
@@ -90,10 +90,17 @@ impl Types {
                 format!("`{symbol}`.")
             };
             let default = if i == 0 { "    #[default]\n" } else { "" };
-            writeln!(out, "    /// {doc}\n{default}    #[serde(rename = \"{symbol}\")]\n    {},", camel(symbol))?;
+            writeln!(
+                out,
+                "    /// {doc}\n{default}    #[serde(rename = \"{symbol}\")]\n    {},",
+                camel(symbol)
+            )?;
         }
         out.push_str("}\n");
-        write!(out, "\nimpl {name} {{\n    /// Every symbol, in schema order.\n    pub const ALL: &'static [Self] = &[")?;
+        write!(
+            out,
+            "\nimpl {name} {{\n    /// Every symbol, in schema order.\n    pub const ALL: &'static [Self] = &["
+        )?;
         for symbol in &symbols {
             write!(out, "Self::{}, ", camel(symbol))?;
         }
@@ -242,9 +249,9 @@ fn camel(symbol: &str) -> String {
         .split('_')
         .map(|part| {
             let mut letters = part.chars();
-            letters.next().map_or_else(String::new, |first| {
-                first.to_string() + &letters.as_str().to_lowercase()
-            })
+            letters
+                .next()
+                .map_or_else(String::new, |first| first.to_string() + &letters.as_str().to_lowercase())
         })
         .collect()
 }
