@@ -264,32 +264,54 @@ impl Control {
         Answer(answer)
     }
 
+    /// Asks the broker for the first offset whose record is not older than `at_ms` (milliseconds since 1970);
+    /// none if there is no such record.
+    pub async fn offset_at(&self, partition: &Partition, at_ms: i64) -> Result<Option<i64>, Error> {
+        let partition = partition.clone();
+        self.ask(move |native, timeout| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(at_ms))?;
+            let found = native.offsets_for_times(list, timeout)?;
+            Ok(offset_of(&found, &partition))
+        })
+        .await
+    }
+
     /// The group's committed offsets (of the next record to read), as the coordinator has them; none where
     /// nothing was committed.
     pub async fn committed(
         &self,
         partitions: Vec<Partition>,
     ) -> Result<Vec<(Partition, Option<i64>)>, Error> {
-        let (native, timeout) = (self.native.clone(), self.request_timeout);
-        let query = move || {
-            let native = native.upgrade().ok_or(Error::Closed)?;
-            let mut list = TopicPartitionList::with_capacity(partitions.len());
-            for partition in &partitions {
-                list.add_partition(&partition.topic, partition.number);
-            }
-            let found = native.committed_offsets(list, timeout).map_err(Error::Temporary)?;
+        self.ask(move |native, timeout| {
+            let found = native.committed_offsets(context::list(partitions.iter()), timeout)?;
             Ok(partitions
                 .into_iter()
                 .map(|partition| {
-                    let offset = found.find_partition(&partition.topic, partition.number).map(|e| e.offset());
-                    let offset = match offset {
-                        Some(Offset::Offset(offset)) => Some(offset),
-                        _ => None,
-                    };
+                    let offset = offset_of(&found, &partition);
                     (partition, offset)
                 })
                 .collect())
+        })
+        .await
+    }
+
+    async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Native, Duration) -> Result<R, KafkaError> + Send + 'static,
+    ) -> Result<R, Error> {
+        let (native, timeout) = (self.native.clone(), self.request_timeout);
+        let blocking = move || {
+            let native = native.upgrade().ok_or(Error::Closed)?;
+            question(&native, timeout).map_err(Error::Temporary)
         };
-        tokio::task::spawn_blocking(query).await.unwrap_or(Err(Error::Closed))
+        tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+fn offset_of(list: &TopicPartitionList, partition: &Partition) -> Option<i64> {
+    match list.find_partition(&partition.topic, partition.number)?.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
     }
 }

@@ -5,11 +5,15 @@
 
 pub mod clock;
 pub mod dead_letters;
+pub mod frontier;
 pub mod group;
 mod mailbox;
 pub mod mock;
+pub mod owner;
 pub mod producer;
 pub mod record;
 pub mod registry;
 pub mod settings;
+pub mod table;
 pub mod tail;
+pub mod topics;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub topic_prefix: String,
     /// Full names of single topics, by the name without prefix, for example `outbound.requests`.
     pub topic_names: BTreeMap<String, String>,
+    /// Broker settings of single topics that replace the table's, by the name without prefix.
+    pub topic_settings: BTreeMap<String, BTreeMap<String, String>>,
     /// Put before every consumer group's name.
     pub group_prefix: String,
     /// Partitions of every topic. Fixed for ever for session-placed topics.
@@ -56,6 +58,7 @@ impl Default for Settings {
             properties: BTreeMap::new(),
             topic_prefix: "wa.".to_owned(),
             topic_names: BTreeMap::new(),
+            topic_settings: BTreeMap::new(),
             group_prefix: "sluice-".to_owned(),
             partitions: PARTITIONS_DEFAULT,
             replication_factor: 3,
