@@ -1,6 +1,60 @@
-//! Commands: arguments in, an exit code out.
+//! Commands: arguments in, an exit code out. `args` is the command line, each other file carries out commands.
 
 pub(crate) mod args;
+mod config;
 pub(crate) mod failure;
 pub(crate) mod output;
+mod run;
 pub(crate) mod topic_forms;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Cli, Command};
+use self::failure::Failure;
+use crate::settings::{self, Settings};
+
+/// A second signal came while stopping.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Carries out the process's command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    carry_out(&cli).unwrap_or_else(|failure| {
+        eprintln!("sluice: {failure}");
+        ExitCode::from(failure.exit_code())
+    })
+}
+
+fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
+    match &cli.command {
+        Command::Run(args) => run::run(cli, args),
+        Command::Config => config::run(cli),
+        Command::Openapi => {
+            let document = crate::api::openapi::document().map_err(anyhow::Error::from)?;
+            println!("{document}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Err(Failure::Usage("this command is not in this build".to_owned())),
+    }
+}
+
+impl Cli {
+    /// Loads and checks the settings.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        Ok(settings::load(self.config.as_deref(), std::env::vars())?)
+    }
+}
+
+impl From<settings::Error> for Failure {
+    fn from(error: settings::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// A runtime for a command.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("sluice").build();
+    Ok(runtime.map_err(anyhow::Error::from)?)
+}

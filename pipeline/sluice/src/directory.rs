@@ -1,0 +1,403 @@
+//! The directory: accounts, sessions and their condition, in memory.
+//!
+//! It is fed by the compacted topics `accounts`, `sessions` and `sessions.status`, and every role reads it without
+//! ever leaving memory. Credentials are opened when a record is applied, so that no request waits for that. Who
+//! must act on changes subscribes to them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use sluice_schemas::{Account, Connection, Facet, Provider, Session, SessionStatus};
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
+
+use crate::sealing::{self, Sealer, Secret};
+use crate::telemetry::metrics::Metrics;
+
+/// Changes a subscriber may be behind before it has to look at everything anew.
+const CHANGES_MAX: usize = 4_096;
+
+/// The opened credentials of a session or account, by name.
+pub type Secrets = BTreeMap<String, Secret>;
+
+/// A session as roles see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionEntry {
+    /// Its record.
+    pub record: Session,
+    /// Its own credentials, opened; those that did not open are missing.
+    pub secrets: Secrets,
+}
+
+/// An account as roles see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountEntry {
+    /// Its record.
+    pub record: Account,
+    /// Its credentials, opened; those that did not open are missing.
+    pub secrets: Secrets,
+}
+
+/// Something that changed; look it up for what it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A session was put or deleted.
+    Session(String),
+    /// An account was put or deleted.
+    Account(String),
+    /// A facet of a session's condition changed.
+    Status(String, Facet),
+}
+
+/// What a webhook path can name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// A session, and its account if that is known.
+    Session(Arc<SessionEntry>, Option<Arc<AccountEntry>>),
+    /// An account.
+    Account(Arc<AccountEntry>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    accounts: HashMap<String, Arc<AccountEntry>>,
+    sessions: HashMap<String, Arc<SessionEntry>>,
+    statuses: HashMap<String, Vec<Arc<SessionStatus>>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: RwLock<State>,
+    sealer: Arc<Sealer>,
+    metrics: Arc<Metrics>,
+    changes: broadcast::Sender<Change>,
+    loaded: watch::Sender<Option<Instant>>,
+}
+
+/// The directory. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+impl Directory {
+    /// An empty directory, not loaded.
+    pub fn new(sealer: Arc<Sealer>, metrics: Arc<Metrics>) -> Self {
+        let inner = Inner {
+            state: RwLock::default(),
+            sealer,
+            metrics,
+            changes: broadcast::channel(CHANGES_MAX).0,
+            loaded: watch::Sender::new(None),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The session of this id.
+    pub fn session(&self, session_id: &str) -> Option<Arc<SessionEntry>> {
+        self.read().sessions.get(session_id).cloned()
+    }
+
+    /// The account of this id.
+    pub fn account(&self, account_id: &str) -> Option<Arc<AccountEntry>> {
+        self.read().accounts.get(account_id).cloned()
+    }
+
+    /// One facet of a session's condition.
+    pub fn status(&self, session_id: &str, facet: Facet) -> Option<Arc<SessionStatus>> {
+        self.read().statuses.get(session_id)?.iter().find(|status| status.facet == facet).cloned()
+    }
+
+    /// Every facet known of a session's condition.
+    pub fn statuses(&self, session_id: &str) -> Vec<Arc<SessionStatus>> {
+        self.read().statuses.get(session_id).cloned().unwrap_or_default()
+    }
+
+    /// Whether an operator has paused the session.
+    pub fn is_paused(&self, session_id: &str) -> bool {
+        self.status(session_id, Facet::Operator).is_some_and(|status| status.held)
+    }
+
+    /// What the provider last said of the session's connection; `Unknown` if nothing.
+    pub fn connection(&self, session_id: &str) -> Connection {
+        self.status(session_id, Facet::Connection).map_or(Connection::Unknown, |status| status.connection)
+    }
+
+    /// The credential `name` of a session: its own, else its account's.
+    pub fn secret(&self, session_id: &str, name: &str) -> Option<Secret> {
+        let session = self.session(session_id)?;
+        if let Some(secret) = session.secrets.get(name) {
+            return Some(secret.clone());
+        }
+        self.account(&session.record.account_id)?.secrets.get(name).cloned()
+    }
+
+    /// What `id` in a webhook path of `provider` names: a session, else an account.
+    pub fn webhook_target(&self, provider: Provider, id: &str) -> Option<Target> {
+        let state = self.read();
+        if let Some(session) = state.sessions.get(id).filter(|session| session.record.provider == provider) {
+            let account = state.accounts.get(&session.record.account_id).cloned();
+            return Some(Target::Session(session.clone(), account));
+        }
+        let account = state.accounts.get(id).filter(|account| account.record.provider == provider)?;
+        Some(Target::Account(account.clone()))
+    }
+
+    /// Every session there is now, in no order.
+    pub fn sessions(&self) -> Vec<Arc<SessionEntry>> {
+        self.read().sessions.values().cloned().collect()
+    }
+
+    /// Every account there is now, in no order.
+    pub fn accounts(&self) -> Vec<Arc<AccountEntry>> {
+        self.read().accounts.values().cloned().collect()
+    }
+
+    /// Ids of the sessions that refer to an account.
+    pub fn sessions_of(&self, account_id: &str) -> Vec<String> {
+        let state = self.read();
+        let of = state.sessions.values().filter(|session| session.record.account_id == account_id);
+        of.map(|session| session.record.session_id.clone()).collect()
+    }
+
+    /// Changes from now on. A subscriber that lags behind gets `Lagged` and must look at everything anew.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Since when the topics have been read to their ends; none: not yet.
+    pub fn loaded_at(&self) -> Option<Instant> {
+        *self.inner.loaded.borrow()
+    }
+
+    /// Whether the topics have been read to their ends.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded_at().is_some()
+    }
+
+    /// Waits until the topics have been read to their ends.
+    pub async fn loaded(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.inner.loaded.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Says that the topics have been read to their ends. Later calls change nothing.
+    pub fn set_loaded(&self) {
+        self.inner.loaded.send_if_modified(|at| at.is_none() && at.replace(Instant::now()).is_none());
+    }
+
+    /// Waits until `holds`, looking again at every change. The caller limits the time.
+    pub async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        let mut changes = self.changes();
+        while !holds(self) {
+            if let Err(broadcast::error::RecvError::Closed) = changes.recv().await {
+                return;
+            }
+        }
+    }
+
+    /// Applies a record of `accounts`; none is a tombstone.
+    pub fn apply_account(&self, account_id: &str, record: Option<Account>) {
+        let entry = record.map(|record| {
+            let secrets = self.open(&sealing::account_owner(account_id), &record.secrets);
+            Arc::new(AccountEntry { record, secrets })
+        });
+        let count = {
+            let mut state = self.write();
+            put(&mut state.accounts, account_id, entry);
+            state.accounts.len()
+        };
+        self.count("account", count);
+        self.tell(Change::Account(account_id.to_owned()));
+    }
+
+    /// Applies a record of `sessions`; none is a tombstone.
+    pub fn apply_session(&self, session_id: &str, record: Option<Session>) {
+        let entry = record.map(|record| {
+            let secrets = self.open(&sealing::session_owner(session_id), &record.secrets);
+            Arc::new(SessionEntry { record, secrets })
+        });
+        let count = {
+            let mut state = self.write();
+            put(&mut state.sessions, session_id, entry);
+            state.sessions.len()
+        };
+        self.count("session", count);
+        self.tell(Change::Session(session_id.to_owned()));
+    }
+
+    /// Applies a record of `sessions.status` with this key (`session_id/facet`); none is a tombstone. A key that
+    /// is not of this form is counted and left out.
+    pub fn apply_status(&self, key: &str, record: Option<SessionStatus>) {
+        let Some((session_id, facet)) = status_key_parts(key) else {
+            self.unreadable("status");
+            return;
+        };
+        {
+            let mut state = self.write();
+            let statuses = state.statuses.entry(session_id.to_owned()).or_default();
+            statuses.retain(|status| status.facet != facet);
+            statuses.extend(record.map(|record| Arc::new(SessionStatus { facet, ..record })));
+            if statuses.is_empty() {
+                state.statuses.remove(session_id);
+            }
+        }
+        self.tell(Change::Status(session_id.to_owned(), facet));
+    }
+
+    /// Counts a record that could not be decoded.
+    pub fn unreadable(&self, kind: &str) {
+        self.inner.metrics.directory_unreadable.with_label_values(&[kind]).inc();
+    }
+
+    fn open(&self, owner: &str, sealed: &[sluice_schemas::Secret]) -> Secrets {
+        let mut secrets = Secrets::new();
+        for one in sealed {
+            match self.inner.sealer.open(owner, one) {
+                Ok(secret) => {
+                    secrets.insert(one.name.clone(), secret);
+                }
+                Err(error) => {
+                    tracing::error!(owner, credential = one.name, %error, "credential cannot be opened");
+                    self.unreadable("credential");
+                }
+            }
+        }
+        secrets
+    }
+
+    fn count(&self, kind: &str, entries: usize) {
+        self.inner.metrics.directory_entries.with_label_values(&[kind]).set(entries as i64);
+    }
+
+    fn tell(&self, change: Change) {
+        // An error only says that nobody listens.
+        let _ = self.inner.changes.send(change);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.inner.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn put<T>(map: &mut HashMap<String, Arc<T>>, id: &str, entry: Option<Arc<T>>) {
+    match entry {
+        Some(entry) => map.insert(id.to_owned(), entry),
+        None => map.remove(id),
+    };
+}
+
+/// The key of a facet in `sessions.status`, for example `shop-1/operator`.
+pub fn status_key(session_id: &str, facet: Facet) -> String {
+    format!("{session_id}/{}", facet.as_str().to_ascii_lowercase())
+}
+
+fn status_key_parts(key: &str) -> Option<(&str, Facet)> {
+    let (session_id, name) = key.rsplit_once('/')?;
+    let facet = Facet::ALL.iter().find(|facet| facet.as_str().eq_ignore_ascii_case(name))?;
+    (!session_id.is_empty()).then_some((session_id, *facet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Credentials;
+    use base64::Engine as _;
+
+    fn sealer() -> Arc<Sealer> {
+        let key = base64::engine::general_purpose::STANDARD.encode([7; 32]);
+        let keys = [("k1".to_owned(), Secret::new(key))].into();
+        Arc::new(Sealer::new(&Credentials { active_key: "k1".into(), keys }).unwrap())
+    }
+
+    fn directory() -> Directory {
+        Directory::new(sealer(), Arc::new(Metrics::new().unwrap()))
+    }
+
+    fn session(id: &str, account: &str) -> Session {
+        Session {
+            session_id: id.into(),
+            tenant_id: "acme".into(),
+            account_id: account.into(),
+            provider: Provider::Wasender,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_session_uses_its_own_credential_before_its_accounts() {
+        let directory = directory();
+        let seal =
+            |owner: &str, name: &str, value: &str| sealer().seal(owner, name, &Secret::new(value)).unwrap();
+        directory.apply_account(
+            "a",
+            Some(Account {
+                account_id: "a".into(),
+                provider: Provider::Wasender,
+                secrets: vec![
+                    seal("account/a", "api_key", "of-account"),
+                    seal("account/a", "personal_token", "pat"),
+                ],
+                ..Default::default()
+            }),
+        );
+        directory.apply_session(
+            "s",
+            Some(Session { secrets: vec![seal("session/s", "api_key", "of-session")], ..session("s", "a") }),
+        );
+        assert_eq!(directory.secret("s", "api_key").unwrap().expose(), "of-session");
+        assert_eq!(directory.secret("s", "personal_token").unwrap().expose(), "pat");
+        assert_eq!(directory.secret("s", "none"), None);
+        assert_eq!(directory.sessions_of("a"), ["s"]);
+    }
+
+    #[test]
+    fn a_credential_that_does_not_open_leaves_the_session_known() {
+        let directory = directory();
+        let stolen = sealer().seal("session/other", "api_key", &Secret::new("x")).unwrap();
+        directory.apply_session("s", Some(Session { secrets: vec![stolen], ..session("s", "a") }));
+        assert!(directory.session("s").unwrap().secrets.is_empty());
+    }
+
+    #[test]
+    fn a_pause_outlives_a_put_of_the_session() {
+        let directory = directory();
+        directory.apply_session("s", Some(session("s", "a")));
+        let pause = SessionStatus { held: true, facet: Facet::Operator, ..Default::default() };
+        directory.apply_status(&status_key("s", Facet::Operator), Some(pause));
+        directory.apply_session("s", Some(session("s", "b")));
+        assert!(directory.is_paused("s"));
+        directory.apply_status("s/operator", None);
+        assert!(!directory.is_paused("s"));
+    }
+
+    #[test]
+    fn a_session_id_may_hold_a_slash() {
+        assert_eq!(status_key_parts(&status_key("a/b", Facet::Load)), Some(("a/b", Facet::Load)));
+        assert_eq!(status_key_parts("a/nonsense"), None);
+        assert_eq!(status_key_parts("operator"), None);
+    }
+
+    #[tokio::test]
+    async fn who_subscribes_is_told_of_every_change() {
+        let directory = directory();
+        let mut changes = directory.changes();
+        directory.apply_session("s", Some(session("s", "a")));
+        directory.apply_session("s", None);
+        assert_eq!(changes.recv().await.unwrap(), Change::Session("s".into()));
+        assert_eq!(changes.recv().await.unwrap(), Change::Session("s".into()));
+        assert_eq!(directory.session("s"), None);
+    }
+
+    #[test]
+    fn a_webhook_path_names_a_session_or_account_of_its_provider() {
+        let directory = directory();
+        directory.apply_session("s", Some(session("s", "a")));
+        assert!(matches!(directory.webhook_target(Provider::Wasender, "s"), Some(Target::Session(_, None))));
+        assert_eq!(directory.webhook_target(Provider::Cloud, "s"), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! What must hold between settings, checked before any port or broker is touched.
+
+use std::collections::BTreeSet;
+
+use super::{Role, Settings};
+use crate::sealing::Sealer;
+
+/// Checks settings against each other.
+///
+/// # Errors
+/// One line for each thing that is wrong; each names the key and the remedy.
+pub fn check(settings: &Settings) -> Result<(), Vec<String>> {
+    let mut wrong = Vec::new();
+    limits(settings, &mut wrong);
+    listeners(settings, &mut wrong);
+    tokens(settings, &mut wrong);
+    if let Err(error) = Sealer::new(&settings.credentials) {
+        wrong.push(format!("credentials: {error}"));
+    }
+    let deployment = &settings.deployment;
+    if deployment.dedupe_window_ms < deployment.ttl_ms {
+        wrong.push(
+            "deployment.dedupe_window_ms must be at least deployment.ttl_ms: raise it, or lower the ttl, or a \
+             message that is still open could be taken for new"
+                .to_owned(),
+        );
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+fn limits(settings: &Settings, wrong: &mut Vec<String>) {
+    let edge = &settings.edge;
+    let positive = [
+        ("edge.body_bytes_max", edge.body_bytes_max as u64),
+        ("edge.batch_bytes_max", edge.batch_bytes_max as u64),
+        ("edge.batch_lines_max", edge.batch_lines_max as u64),
+        ("edge.header_bytes_max", edge.header_bytes_max as u64),
+        ("edge.webhook_bytes_max", edge.webhook_bytes_max as u64),
+        ("edge.request_timeout_ms", edge.request_timeout_ms),
+        ("edge.ack_timeout_ms", edge.ack_timeout_ms),
+        ("edge.in_flight_max", edge.in_flight_max as u64),
+        ("deployment.ttl_ms", settings.deployment.ttl_ms as u64),
+        ("deployment.stop_timeout_ms", settings.deployment.stop_timeout_ms),
+    ];
+    for (key, value) in positive {
+        if value == 0 {
+            wrong.push(format!("{key} must be more than 0"));
+        }
+    }
+    if edge.ack_timeout_ms >= edge.request_timeout_ms {
+        wrong.push(
+            "edge.ack_timeout_ms must be less than edge.request_timeout_ms: lower it, so that a broker that does \
+             not answer becomes a 503 and not a cut request"
+                .to_owned(),
+        );
+    }
+    let webhook_limit = sluice_schemas::topics::WEBHOOK_BYTES_MAX as usize;
+    if edge.webhook_bytes_max > webhook_limit {
+        wrong
+            .push(format!("edge.webhook_bytes_max must be at most {webhook_limit}: the topic takes no more"));
+    }
+}
+
+fn listeners(settings: &Settings, wrong: &mut Vec<String>) {
+    let mut all = vec![("admin.listen", settings.admin.listen)];
+    if settings.roles.contains(&Role::Edge) {
+        all.push(("edge.listen", settings.edge.listen));
+        all.push(("edge.webhook_listen", settings.edge.webhook_listen));
+    }
+    if settings.roles.contains(&Role::Query) {
+        all.push(("query.listen", settings.query.listen));
+    }
+    for (i, (key, address)) in all.iter().enumerate() {
+        for (other, taken) in &all[..i] {
+            // Port 0 asks for any free port, so two of them are not the same.
+            if address == taken && address.port() != 0 {
+                wrong.push(format!("{key} and {other} are both {address}: give each its own port"));
+            }
+        }
+    }
+}
+
+fn tokens(settings: &Settings, wrong: &mut Vec<String>) {
+    let mut names = BTreeSet::new();
+    for (i, token) in settings.auth.tokens.iter().enumerate() {
+        let key = format!("auth.tokens[{i}]");
+        if token.name.is_empty() || !names.insert(&token.name) {
+            wrong.push(format!("{key}.name must be given and be unique: it names the caller in logs"));
+        }
+        if hex::decode(&token.sha256).map_or(true, |bytes| bytes.len() != 32) {
+            wrong.push(format!("{key}.sha256 must be 64 hex digits: printf %s \"$TOKEN\" | sha256sum"));
+        }
+        if token.tenant_id.is_empty() {
+            wrong.push(format!("{key}.tenant_id must be a tenant, or \"*\" for an operator of all tenants"));
+        }
+    }
+}
