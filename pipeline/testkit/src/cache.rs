@@ -53,7 +53,10 @@ fn filled_in(cache: &Path, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -
 }
 
 /// Waits for the lock on `path`; it is free again when the file is dropped or its process ends.
-fn lock(path: &Path) -> Result<File> {
+///
+/// # Errors
+/// When the file cannot be made or locked.
+pub fn lock(path: &Path) -> Result<File> {
     let file = open(path)?;
     file.lock().with_context(|| format!("lock {}", path.display()))?;
     Ok(file)

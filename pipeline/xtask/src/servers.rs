@@ -33,6 +33,8 @@ pub(crate) fn run(action: Action) -> Result<()> {
 }
 
 fn up() -> Result<()> {
+    // Another `up` may be at it: then its servers are ours too.
+    let _one_at_a_time = cache::lock(&cache::dir()?.join("servers.lock"))?;
     if let Some(standing) = StandingServers::find()? {
         print(&standing.addresses);
         return Ok(());

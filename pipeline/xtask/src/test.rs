@@ -1,12 +1,19 @@
 //! Runs every test on real servers and adds up the results.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use sluice_testkit::{Addresses, Servers, StandingServers};
 
 use crate::project::{self, Project};
+
+/// Longer than any one test takes.
+const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
+const LINES_WAITING_MAX: usize = 1024;
 
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
     // What the servers need is fetched while the compiler works.
@@ -53,13 +60,23 @@ fn run_tests(project: &Project, arguments: &[String], addresses: &Addresses) -> 
         .spawn()
         .context("run cargo test")?;
     let stdout = child.stdout.take().context("standard output of cargo test")?;
+    let lines = lines_of(stdout);
     let mut totals = Totals::default();
-    let mut lines = BufReader::new(stdout).split(b'\n');
-    while let Some(line) = lines.next().transpose().context("read the output of cargo test")? {
-        let line = String::from_utf8_lossy(&line);
-        totals.add(&line);
-        // Somebody who has stopped reading still wants the tests to end and the servers to stop.
-        let _ = writeln!(std::io::stdout(), "{line}");
+    loop {
+        match lines.recv_timeout(SILENCE_MAX) {
+            Ok(line) => {
+                totals.add(&line);
+                // Somebody who has stopped reading still wants the tests to end and the servers to stop.
+                let _ = writeln!(std::io::stdout(), "{line}");
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                eprintln!("no test has ended for {SILENCE_MAX:?}: killing what runs");
+                kill_with_descendants(child.id())?;
+                totals.failed += 1;
+                break;
+            }
+        }
     }
     let status = child.wait().context("wait for cargo test")?;
     // A test binary that dies (abort, stack overflow) prints no result.
@@ -67,6 +84,34 @@ fn run_tests(project: &Project, arguments: &[String], addresses: &Addresses) -> 
         totals.failed = 1;
     }
     Ok(totals)
+}
+
+/// The lines of `output` as they come.
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::sync_channel(LINES_WAITING_MAX);
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n') {
+            let Ok(line) = line else { return };
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Kills a process of ours and what it started: cargo does not take its test binaries with it.
+fn kill_with_descendants(pid: u32) -> Result<()> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let raw = i32::try_from(pid).context("a pid")?;
+    if let Some(raw) = Pid::from_raw(raw) {
+        // It may have ended by itself since.
+        let _ = kill_process(raw, Signal::KILL);
+    }
+    for child in children.split_whitespace() {
+        kill_with_descendants(child.parse().context("a pid")?)?;
+    }
+    Ok(())
 }
 
 fn cargo_arguments(arguments: &[String], build_only: bool) -> Vec<String> {
@@ -125,6 +170,24 @@ mod tests {
             totals.add(line);
         }
         assert_eq!(totals, Totals { passed: 10, failed: 2 });
+    }
+
+    #[test]
+    fn a_run_that_hangs_is_killed_with_all_it_started() {
+        let script = "sh -c 'sleep 600; true' & echo $!; wait";
+        let mut command = std::process::Command::new("sh");
+        let mut shell = command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = lines_of(shell.stdout.take().unwrap());
+        let inner: u32 = lines.recv_timeout(Duration::from_secs(30)).unwrap().parse().unwrap();
+        // The inner shell has started its own when the kernel lists it.
+        let children = format!("/proc/{inner}/task/{inner}/children");
+        while std::fs::read_to_string(&children).unwrap().trim().is_empty() {
+            std::thread::yield_now();
+        }
+        kill_with_descendants(shell.id()).unwrap();
+        assert!(!shell.wait().unwrap().success());
+        // The pipe ends when the last that holds it is dead.
+        assert_eq!(lines.recv_timeout(Duration::from_secs(30)), Err(RecvTimeoutError::Disconnected));
     }
 
     #[test]

@@ -36,6 +36,12 @@ fn in_file(file: &Path, text: &str) -> Vec<String> {
         if is_rust && let Some(mark) = unfinished(line) {
             tell(format!("unfinished: {mark}"));
         }
+        if is_rust
+            && file.starts_with(PURE_DIR)
+            && let Some(call) = impure(line)
+        {
+            tell(format!("the core decides from its input only: {call}"));
+        }
     }
     let lines = text.lines().count();
     let is_generated = text.lines().next().is_some_and(|line| line.contains("@generated"));
@@ -109,6 +115,26 @@ fn unfinished(line: &str) -> Option<&'static str> {
     UNFINISHED.iter().find(|mark| line.contains(**mark)).copied()
 }
 
+/// Sources that may not reach a clock, a network, a disk or a source of chance. The manifest keeps crates out that do;
+/// these are in the standard library, and in crates used for other things.
+const PURE_DIR: &str = "pipeline/core/src";
+const IMPURE: &[&str] = &[
+    "Instant::now",
+    "SystemTime::now",
+    "std::env",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "Uuid::new_v4",
+    "Uuid::now_v7",
+];
+
+fn impure(line: &str) -> Option<&'static str> {
+    let is_comment = line.trim_start().starts_with("//");
+    IMPURE.iter().find(|call| !is_comment && line.contains(**call)).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +179,13 @@ mod tests {
         let text = concat!("    to", "do!()");
         assert_eq!(found("a.rs", text).len(), 1);
         assert_eq!(found("a.md", text), [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_clock_in_the_core_is_found_and_elsewhere_is_not() {
+        let text = "let now = std::time::Instant::now();";
+        assert_eq!(found("pipeline/core/src/a.rs", text).len(), 1);
+        assert_eq!(found("pipeline/sluice/src/a.rs", text), [] as [String; 0]);
     }
 
     #[test]
