@@ -1,0 +1,612 @@
+//! Claims, calls and their outcomes.
+
+use sluice_schemas::{
+    Command, Connection, EntryKind, ErrorClass, Facet, LedgerEntry, SendError, SessionStatus, Status,
+};
+use uuid::Uuid;
+
+use super::bridge::Stage as BridgeStage;
+use super::facts::{Fact, error};
+use super::ledger::Key;
+use super::message::{Claim, Doubt, End, Next, Open, Stage};
+use super::session::{Down, SessionIndex};
+use super::{Call, CallId, Effect, InFlight, Note, Phase, Sender, Token};
+use crate::outcome::{CallResult, Outcome, ThrottleScope};
+
+impl Sender {
+    /// Appends the claim of a message whose turn it is.
+    pub(super) fn claim(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let (epoch, status_offset) = (part.epoch, part.status_offset);
+        let seq = part.claim_seq;
+        let Some(open) = part.open.get_mut(&id) else { return };
+        part.claim_seq += 1;
+        // A claim behind an Accepted record that is still on its way goes the same way, so that it cannot
+        // overtake it.
+        let urgent = open.accepted_read;
+        open.stage = Stage::Claiming(Claim { seq, at: now });
+        open.unread += 1;
+        open.note_state_epoch(epoch);
+        let session = self.sessions.get_mut(open.session);
+        session.reserved += 1;
+        session.in_flight += 1;
+        let entry = LedgerEntry {
+            kind: EntryKind::Claimed,
+            epoch,
+            at: now.wall_ms(),
+            message_id: Some(id.to_string()),
+            session_id: Some(open.command.session_id.clone()),
+            claim_seq: Some(seq),
+            attempt: Some(as_i32(open.attempts)),
+            status_offset: Some(status_offset),
+            tats: session.buckets.tats(0, now.wall_us),
+            throttled_until: throttled_ms(session.throttled_until_us, now.wall_us),
+            ..LedgerEntry::default()
+        };
+        if let Some(bulkhead) = session.bulkhead {
+            self.bulkheads.get(bulkhead).take_slot();
+        }
+        self.set_due(partition, id, None);
+        self.append_state(partition, id, epoch, entry, urgent, out);
+    }
+
+    fn append_state(
+        &self,
+        partition: i32,
+        id: Uuid,
+        epoch: i64,
+        entry: LedgerEntry,
+        urgent: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let key = Key::State(id, epoch);
+        out.push(Effect::Append { partition, epoch, key, entry: Some(Box::new(entry)), urgent });
+    }
+
+    /// Our claim stands in the log.
+    pub(super) fn claim_read(&mut self, partition: i32, id: Uuid, seq: i64, out: &mut Vec<Effect>) {
+        let Some(open) = self.open(partition, &id) else { return };
+        match open.stage {
+            Stage::Claiming(claim) if claim.seq == seq => self.try_start(partition, id, claim, out),
+            _ => self.look_again(partition, id, out),
+        }
+    }
+
+    /// Starts the call if the claim is young and everything still allows it; else waits or gives it up.
+    pub(super) fn try_start(&mut self, partition: i32, id: Uuid, claim: Claim, out: &mut Vec<Effect>) {
+        let now_us = self.now.wall_us;
+        let ttl_us = self.settings.claim_ttl_ms.saturating_mul(1000);
+        let Some(part) = self.partitions.get(&partition) else { return };
+        let owned = part.phase == Phase::Owned;
+        let Some(open) = part.open.get(&id) else { return };
+        let session = self.sessions.get(open.session);
+        let age_us = self.now.age_us(claim.at);
+        if open.canceled || !owned || !session.may_start(now_us) || open.expires_at_us <= now_us {
+            self.unclaim(partition, id, out);
+            return;
+        }
+        let mut ready_us = session.buckets.ready_at_us(0).max(session.throttled_until_us);
+        if let Some(bulkhead) = session.bulkhead {
+            ready_us = ready_us.max(self.bulkheads.get(bulkhead).throttled_until_us);
+        }
+        let wait_us = u64::try_from(ready_us.saturating_sub(now_us)).unwrap_or(0);
+        if age_us.saturating_add(wait_us) >= ttl_us {
+            out.push(Effect::Note(Note::ClaimExpired { message_id: id }));
+            self.unclaim(partition, id, out);
+        } else if wait_us > 0 {
+            if let Some(open) = self.open_mut(partition, &id) {
+                open.stage = Stage::Claimed(claim);
+            }
+            self.set_due(partition, id, Some(ready_us));
+        } else {
+            self.start(partition, id, claim, out);
+        }
+    }
+
+    fn start(&mut self, partition: i32, id: Uuid, claim: Claim, out: &mut Vec<Effect>) {
+        let Some(references) = self.references(partition, &id) else {
+            self.free_claim_of(partition, &id);
+            let why =
+                ("target_not_found", "the message it is about was not submitted, or is no longer known");
+            self.end_unsent(partition, id, Status::Failed, why, out);
+            return;
+        };
+        let now = self.now;
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let epoch = part.epoch;
+        let Some(open) = part.open.get_mut(&id) else { return };
+        let session = self.sessions.get_mut(open.session);
+        let (Some(bulkhead), Some(config)) = (session.bulkhead, &session.config) else { return };
+        let needs_bridge = config.needs_bridge && open.command.command == Command::Send;
+        session.reserved = session.reserved.saturating_sub(1);
+        session.buckets.take(now.wall_us);
+        open.stage = Stage::Calling(call, claim);
+        let attempt = open.attempts + 1;
+        out.push(Effect::Call(Box::new(Call {
+            id: call,
+            message_id: id,
+            session_id: session.id.clone(),
+            account_id: config.account_id.clone(),
+            command: open.command.clone(),
+            recipient: open.recipient.clone(),
+            reply_to_provider_id: references.reply_to,
+            target_provider_id: references.target,
+            start_by_boot_us: claim
+                .at
+                .boot_us
+                .saturating_add(self.settings.claim_ttl_ms.saturating_mul(1000)),
+            traceparent: open.traceparent.clone(),
+            attempt,
+        })));
+        let inflight = InFlight {
+            partition,
+            epoch,
+            message_id: id,
+            session: open.session,
+            bulkhead,
+            claim_seq: claim.seq,
+            attempt,
+            orphan: Box::new(open.clone()),
+        };
+        self.calls.insert(call, inflight);
+        self.set_due(partition, id, None);
+        if needs_bridge {
+            self.add_candidate(partition, id, now.wall_ms(), BridgeStage::Calling);
+        }
+    }
+
+    /// Provider ids that a command refers to; `None` if it needs one that is not known.
+    fn references(&self, partition: i32, id: &Uuid) -> Option<References> {
+        let part = self.partitions.get(&partition)?;
+        let command = &part.open.get(id)?.command;
+        let provider_id = |message_id: &str| -> Option<String> {
+            let id = Uuid::try_parse(message_id).ok()?;
+            part.done.get(&id)?.provider_message_id.as_deref().map(str::to_owned)
+        };
+        let reply_to =
+            command.reply_to.as_deref().map(|reply| provider_id(reply).unwrap_or_else(|| reply.to_owned()));
+        let target = match (&command.target_message_id, &command.target_idempotency_key) {
+            (Some(target), _) => Some(provider_id(target)),
+            (None, Some(key)) => {
+                let target = sluice_schemas::ids::message_id(&command.session_id, key).to_string();
+                Some(provider_id(&target))
+            }
+            (None, None) => None,
+        };
+        match (command.command, target) {
+            (Command::Edit | Command::Revoke | Command::React, None | Some(None)) => None,
+            (_, target) => Some(References { reply_to, target: target.flatten() }),
+        }
+    }
+
+    /// Gives a claim up: what it holds is free, and the log learns that no call was made.
+    fn unclaim(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
+        self.free_claim_of(partition, &id);
+        self.queue_again(partition, id, self.now.wall_us, "claim_dropped", out);
+    }
+
+    fn free_claim_of(&mut self, partition: i32, id: &Uuid) {
+        if let Some(session) = self.open(partition, id).map(|open| open.session) {
+            self.free_claim(session);
+        }
+    }
+
+    /// Frees what a claim without a call holds.
+    pub(super) fn free_claim(&mut self, session: SessionIndex) {
+        let state = self.sessions.get_mut(session);
+        state.reserved = state.reserved.saturating_sub(1);
+        state.in_flight = state.in_flight.saturating_sub(1);
+        if let Some(bulkhead) = state.bulkhead {
+            self.bulkheads.get(bulkhead).free_slot();
+        }
+    }
+
+    pub(super) fn called(&mut self, call: CallId, result: CallResult, out: &mut Vec<Effect>) {
+        let Some(inflight) = self.calls.remove(&call) else { return };
+        self.bulkheads.get(inflight.bulkhead).free_slot();
+        let (partition, id) = (inflight.partition, inflight.message_id);
+        let ours = self.partitions.get(&partition).is_some_and(|part| {
+            part.epoch == inflight.epoch
+                && part.is_live()
+                && part
+                    .open
+                    .get(&id)
+                    .is_some_and(|open| matches!(open.stage, Stage::Calling(c, _) if c == call))
+        });
+        let session = self.sessions.get_mut(inflight.session);
+        session.buckets.arrived_by(self.now.wall_us);
+        if !ours {
+            // The partition has gone: the truth is still told, as evidence for the new owner.
+            let (fact, _) = self.judge(&inflight, &inflight.orphan, result);
+            self.publish(partition, id, &inflight.orphan, fact, Token::None, out);
+            self.pump(out);
+            return;
+        }
+        session.in_flight = session.in_flight.saturating_sub(1);
+        self.note_session_health(&inflight, &result.outcome, out);
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        if !matches!(result.outcome, Outcome::Throttled { .. } | Outcome::SessionDown { .. }) {
+            open.attempts += 1;
+        }
+        let open = open.clone();
+        let (fact, next) = self.judge(&inflight, &open, result);
+        self.settle_call(partition, id, fact, next, out);
+        self.offer(inflight.session);
+        self.pump(out);
+    }
+
+    /// Settles the outcome, after the bridge has had its say.
+    fn settle_call(&mut self, partition: i32, id: Uuid, fact: Fact, next: Next, out: &mut Vec<Effect>) {
+        let session = self.open(partition, &id).map(|open| open.session);
+        let stage = match (fact.status, &fact.provider_message_id, &fact.whatsapp_message_id) {
+            (Status::Submitted, Some(provider_message_id), None) => {
+                Some(BridgeStage::Submitted { provider_message_id: provider_message_id.clone() })
+            }
+            (Status::InDoubt, _, _) => Some(BridgeStage::InDoubt),
+            _ => None,
+        };
+        let found = match stage {
+            Some(stage) => self.advance_candidate(partition, &id, stage),
+            None => {
+                self.drop_candidate(partition, &id, out);
+                None
+            }
+        };
+        self.settle(partition, id, fact, next, out);
+        if let (Some(found), Some(session)) = (found, session) {
+            self.matched(session, found, out);
+        }
+    }
+
+    /// States a fact; what follows it is written once the status is acked.
+    pub(super) fn settle(&mut self, partition: i32, id: Uuid, fact: Fact, next: Next, out: &mut Vec<Effect>) {
+        let Some(epoch) = self.epoch(partition) else { return };
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        open.turn += 1;
+        let turn = open.turn;
+        let ends = matches!(next, Next::Done(_));
+        let queued = std::mem::replace(&mut open.queued, false);
+        open.stage = Stage::Settling(next);
+        let (session, chat_key) = (open.session, open.chat.clone());
+        self.publish_by_id(
+            partition,
+            id,
+            fact,
+            Token::Outcome { partition, epoch, message_id: id, turn },
+            out,
+        );
+        self.set_due(partition, id, None);
+        if ends {
+            let now_us = self.now.wall_us;
+            let state = self.sessions.get_mut(session);
+            if let Some(chat) = state.chats.get_mut(&chat_key) {
+                if queued { chat.forget(id) } else { chat.finish(id) }
+            }
+            state.ready_chat(&chat_key, now_us);
+            self.offer(session);
+        } else {
+            self.hold_chat(partition, id);
+        }
+    }
+
+    /// The status of an outcome is acked: the ledger follows.
+    pub(super) fn outcome_stated(&mut self, partition: i32, id: Uuid, turn: u32, out: &mut Vec<Effect>) {
+        let Some(open) = self.open(partition, &id) else { return };
+        if open.turn != turn {
+            return;
+        }
+        let Stage::Settling(next) = open.stage.clone() else { return };
+        match next {
+            Next::Done(end) => self.append_done(partition, id, end, out),
+            Next::Queue { not_before_us, reason } => {
+                self.queue_again(partition, id, not_before_us, &reason, out);
+            }
+            Next::Doubt(doubt) => self.append_doubt(partition, id, doubt, out),
+        }
+        self.pump(out);
+    }
+
+    /// Puts on record that the message waits for its next attempt.
+    fn queue_again(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        not_before_us: i64,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        let now = self.now;
+        let Some(epoch) = self.epoch(partition) else { return };
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        open.stage = Stage::Retrying { not_before_us };
+        open.unread += 1;
+        open.note_state_epoch(epoch);
+        let (attempts, session, canceled) = (open.attempts, open.session, open.canceled);
+        let state = self.sessions.get(session);
+        let entry = LedgerEntry {
+            kind: EntryKind::Queued,
+            epoch,
+            at: now.wall_ms(),
+            message_id: Some(id.to_string()),
+            session_id: Some(state.id.to_string()),
+            attempt: Some(as_i32(attempts)),
+            not_before: Some(ceil_ms(not_before_us)),
+            reason: Some(reason.to_owned()),
+            tats: state.buckets.tats(0, now.wall_us),
+            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
+            canceled,
+            ..LedgerEntry::default()
+        };
+        self.wait_for_retry(partition, id);
+        self.append_state(partition, id, epoch, entry, true, out);
+    }
+
+    fn append_doubt(&mut self, partition: i32, id: Uuid, doubt: Doubt, out: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let (epoch, status_offset) = (part.epoch, part.status_offset);
+        let Some(open) = part.open.get_mut(&id) else { return };
+        open.stage = Stage::InDoubt(doubt.clone());
+        part.in_doubt.insert(id);
+        open.unread += 1;
+        open.note_state_epoch(epoch);
+        let state = self.sessions.get(open.session);
+        let entry = LedgerEntry {
+            kind: EntryKind::InDoubt,
+            epoch,
+            at: doubt.claim_at_ms,
+            message_id: Some(id.to_string()),
+            session_id: Some(state.id.to_string()),
+            claim_seq: Some(doubt.claim_seq),
+            claim_epoch: Some(doubt.claim_epoch),
+            attempt: Some(as_i32(open.attempts)),
+            status_offset: Some(status_offset),
+            not_before: Some(doubt.decide_at_ms),
+            tats: state.buckets.tats(0, now.wall_us),
+            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
+            canceled: open.canceled,
+            ..LedgerEntry::default()
+        };
+        self.arm(partition, id);
+        self.append_state(partition, id, epoch, entry, true, out);
+    }
+
+    /// Done, then tombstones for every key the message has.
+    pub(super) fn append_done(&mut self, partition: i32, id: Uuid, end: End, out: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let epoch = part.epoch;
+        let Some(open) = part.open.get_mut(&id) else { return };
+        open.stage = Stage::Finishing;
+        open.unread += 1;
+        let state = self.sessions.get(open.session);
+        let entry = LedgerEntry {
+            kind: EntryKind::Done,
+            epoch,
+            at: now.wall_ms(),
+            message_id: Some(id.to_string()),
+            session_id: Some(state.id.to_string()),
+            position: part.intake.frontier().or(part.position),
+            request_offset: Some(open.request_offset),
+            claim_seq: Some(end.claim_seq),
+            claim_epoch: Some(end.claim_epoch),
+            attempt: Some(as_i32(open.attempts)),
+            tats: state.buckets.tats(0, now.wall_us),
+            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
+            reason: end.reason,
+            outcome: end.outcome,
+            body_sha256: Some(open.body_hash.to_vec()),
+            content_sha256: open.print.as_ref().map(|print| print.1.to_vec()),
+            recipient: Some(open.recipient.to_string()),
+            provider_message_id: end.provider_message_id,
+            idempotency_key: Some(open.command.idempotency_key.clone()),
+            ..LedgerEntry::default()
+        };
+        let mut append = |key, entry| {
+            out.push(Effect::Append { partition, epoch, key, entry, urgent: true });
+        };
+        append(Key::Done(id), Some(Box::new(entry)));
+        append(Key::Accepted(id), None);
+        for state_epoch in &open.state_epochs {
+            append(Key::State(id, *state_epoch), None);
+        }
+        if part.cancels.contains_key(&id) {
+            append(Key::Cancel(id), None);
+        }
+    }
+
+    /// What a call's result says, and what follows.
+    fn judge(&mut self, inflight: &InFlight, open: &Open, result: CallResult) -> (Fact, Next) {
+        let claim = (inflight.epoch, inflight.claim_seq);
+        let mut fact = Fact {
+            claim: Some(claim),
+            attempt: Some(inflight.attempt),
+            error: result.error,
+            http_status: result.http_status,
+            duration_ms: Some(result.duration_ms),
+            ..Fact::default()
+        };
+        let next = match result.outcome {
+            Outcome::Submitted { provider_message_id, whatsapp_message_id } => {
+                fact.status = Status::Submitted;
+                fact.provider_message_id.clone_from(&provider_message_id);
+                fact.whatsapp_message_id = whatsapp_message_id;
+                Next::Done(end(Status::Submitted, None, provider_message_id, claim))
+            }
+            Outcome::Throttled { scope, retry_after_ms } => {
+                let until_us = self.throttle(inflight, open, scope, retry_after_ms);
+                fact.status = Status::Held;
+                fact.wait = Some(("throttled", Some(ceil_ms(until_us))));
+                Next::Queue { not_before_us: until_us, reason: "throttled".to_owned() }
+            }
+            Outcome::SessionDown { .. } => {
+                fact.status = Status::Held;
+                fact.wait = Some(("session_down", None));
+                Next::Queue { not_before_us: self.now.wall_us, reason: "session_down".to_owned() }
+            }
+            Outcome::Retryable if inflight.attempt < self.attempts_max(open) => {
+                let backoff_ms = self.backoff_ms(inflight.attempt);
+                let not_before_us = self.after_us(backoff_ms);
+                fact.status = Status::Retrying;
+                fact.next_attempt_at = Some(ceil_ms(not_before_us));
+                Next::Queue { not_before_us, reason: "retry".to_owned() }
+            }
+            Outcome::Retryable => {
+                fact.status = Status::Failed;
+                Next::Done(end(Status::Failed, Some("attempts_exhausted"), None, claim))
+            }
+            Outcome::Permanent => {
+                fact.status = Status::Failed;
+                let code = fact.error.as_ref().map_or("refused", |e: &SendError| e.code.as_str()).to_owned();
+                Next::Done(end(Status::Failed, Some(&code), None, claim))
+            }
+            Outcome::Unknown => {
+                let claim_at_ms = match open.stage {
+                    Stage::Calling(_, claim) => claim.at.wall_ms(),
+                    _ => self.now.wall_ms(),
+                };
+                let grace_ms = i64::try_from(self.settings.doubt_grace_ms).unwrap_or(i64::MAX / 2);
+                let decide_at_ms = claim_at_ms
+                    .saturating_add(self.settings.doubt_wait_ms())
+                    .max(self.now.wall_ms() + grace_ms);
+                fact.status = Status::InDoubt;
+                fact.wait = Some(("evidence", Some(decide_at_ms)));
+                Next::Doubt(Doubt {
+                    claim_epoch: claim.0,
+                    claim_seq: claim.1,
+                    claim_at_ms,
+                    decide_at_ms,
+                    held: false,
+                })
+            }
+        };
+        (fact, next)
+    }
+
+    pub(super) fn attempts_max(&self, open: &Open) -> u32 {
+        let asked = open.command.max_attempts.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        asked.map_or(self.settings.attempts_max, |n| n.min(self.settings.attempts_max))
+    }
+
+    /// Exponential with full jitter.
+    fn backoff_ms(&mut self, attempt: u32) -> u64 {
+        let doubled = self.settings.backoff_first_ms.saturating_mul(1 << attempt.saturating_sub(1).min(20));
+        let cap_ms = doubled.min(self.settings.backoff_max_ms);
+        self.rng.between(self.settings.backoff_first_ms.min(cap_ms) / 2, cap_ms)
+    }
+
+    /// Notes a throttling answer where it counts; when it ends, wall µs.
+    fn throttle(
+        &mut self,
+        inflight: &InFlight,
+        open: &Open,
+        scope: ThrottleScope,
+        hint_ms: Option<u64>,
+    ) -> i64 {
+        let wait_ms =
+            hint_ms.unwrap_or(self.settings.throttle_default_ms).clamp(1, self.settings.throttle_max_ms);
+        let until_us = self.after_us(wait_ms);
+        match scope {
+            ThrottleScope::Session => {
+                let state = self.sessions.get_mut(inflight.session);
+                state.throttled_until_us = state.throttled_until_us.max(until_us);
+            }
+            ThrottleScope::Account => {
+                let bulkhead = self.bulkheads.get(inflight.bulkhead);
+                bulkhead.throttled_until_us = bulkhead.throttled_until_us.max(until_us);
+            }
+            ThrottleScope::Pair => {
+                let (lane, chat) = (open.lane, open.chat.clone());
+                let state = self.sessions.get_mut(inflight.session);
+                state.chats.entry(chat).or_default().hold(lane, inflight.message_id, until_us);
+            }
+        }
+        until_us
+    }
+
+    /// A session that cannot send is held; one that does is not.
+    fn note_session_health(&mut self, inflight: &InFlight, outcome: &Outcome, out: &mut Vec<Effect>) {
+        let probe_at_us = self.after_us(self.settings.session_probe_ms);
+        let since_ms = self.now.wall_ms();
+        let state = self.sessions.get_mut(inflight.session);
+        match outcome {
+            Outcome::SessionDown { .. } => {
+                let was_up = state.down.is_none();
+                state.down = Some(Down { since_ms, probe_at_us });
+                if was_up {
+                    self.state_hold(inflight.session, true, out);
+                }
+                self.wake_session(inflight.session, probe_at_us);
+            }
+            Outcome::Submitted { .. } if state.down.is_some() => {
+                state.down = None;
+                self.state_hold(inflight.session, false, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes the sender's facet of the session's status.
+    pub(super) fn state_hold(&self, session: SessionIndex, held: bool, out: &mut Vec<Effect>) {
+        let state = self.sessions.get(session);
+        if self.partitions.get(&state.partition).is_none_or(|part| !part.is_live()) {
+            return;
+        }
+        let now_ms = self.now.wall_ms();
+        let status = SessionStatus {
+            session_id: state.id.to_string(),
+            tenant_id: state.config.as_ref().map(|config| config.tenant_id.clone()),
+            facet: Facet::Hold,
+            connection: if held { Connection::Disconnected } else { Connection::Connected },
+            held,
+            reason: held.then(|| "session_down".to_owned()),
+            until: state.down.map(|down| ceil_ms(down.probe_at_us)),
+            occurred_at: now_ms,
+            updated_at: now_ms,
+            ..SessionStatus::default()
+        };
+        out.push(Effect::SessionStatus { partition: state.partition, status: Box::new(status) });
+    }
+}
+
+/// Provider ids a call refers to.
+struct References {
+    reply_to: Option<String>,
+    target: Option<String>,
+}
+
+fn end(outcome: Status, reason: Option<&str>, provider_message_id: Option<String>, claim: (i64, i64)) -> End {
+    End {
+        outcome,
+        reason: reason.map(str::to_owned),
+        provider_message_id,
+        claim_epoch: claim.0,
+        claim_seq: claim.1,
+    }
+}
+
+fn as_i32(n: u32) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+/// Microseconds to milliseconds, rounded up: a recorded "not before" must not come early.
+pub(super) fn ceil_ms(us: i64) -> i64 {
+    us.div_euclid(1000) + i64::from(us.rem_euclid(1000) > 0)
+}
+
+fn throttled_ms(until_us: i64, now_us: i64) -> Option<i64> {
+    (until_us > now_us).then(|| ceil_ms(until_us))
+}
+
+/// What a connector-independent refusal looks like when the shell could not even build the call.
+pub fn unsupported(code: &str, detail: &str) -> CallResult {
+    CallResult {
+        outcome: Outcome::Permanent,
+        error: Some(error(ErrorClass::Refused, code, detail)),
+        http_status: None,
+        duration_ms: 0,
+    }
+}

@@ -1,0 +1,137 @@
+//! HTTP slots per base URL, shared fairly: tenant by weight, then session in turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::session::SessionIndex;
+
+/// Place of a bulkhead in [`Bulkheads`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct BulkheadIndex(usize);
+
+/// The slots of one base URL and the sessions in line for them.
+#[derive(Debug)]
+pub(super) struct Bulkhead {
+    slots_max: u32,
+    in_use: u32,
+    /// Every session of the account waits until this time, wall µs.
+    pub(super) throttled_until_us: i64,
+    /// Tenants with sessions in line, in turn.
+    turn: VecDeque<Arc<str>>,
+    lines: HashMap<Arc<str>, Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    sessions: VecDeque<SessionIndex>,
+    /// Claims the tenant may still make in this turn.
+    credit: u32,
+    weight: u32,
+}
+
+impl Bulkhead {
+    fn new(slots_max: u32) -> Self {
+        Self {
+            slots_max,
+            in_use: 0,
+            throttled_until_us: i64::MIN,
+            turn: VecDeque::new(),
+            lines: HashMap::new(),
+        }
+    }
+
+    pub(super) fn has_slot(&self) -> bool {
+        self.in_use < self.slots_max
+    }
+
+    pub(super) fn take_slot(&mut self) {
+        self.in_use += 1;
+    }
+
+    pub(super) fn free_slot(&mut self) {
+        self.in_use = self.in_use.saturating_sub(1);
+    }
+
+    /// Puts a session at the end of its tenant's line.
+    pub(super) fn enter(&mut self, tenant: &Arc<str>, weight: u32, session: SessionIndex) {
+        let line = match self.lines.get_mut(tenant) {
+            Some(line) => line,
+            None => self.lines.entry(tenant.clone()).or_default(),
+        };
+        if line.sessions.is_empty() {
+            self.turn.push_back(tenant.clone());
+            line.credit = weight.max(1);
+        }
+        line.weight = weight.max(1);
+        line.sessions.push_back(session);
+    }
+
+    /// The session whose turn it is.
+    pub(super) fn next(&mut self) -> Option<SessionIndex> {
+        let tenant = self.turn.pop_front()?;
+        let line = self.lines.get_mut(&tenant)?;
+        let session = line.sessions.pop_front();
+        line.credit = line.credit.saturating_sub(1);
+        if line.sessions.is_empty() {
+            // An idle tenant costs nothing.
+            if self.lines.len() > 64 {
+                self.lines.remove(&tenant);
+            }
+        } else if line.credit > 0 {
+            self.turn.push_front(tenant);
+        } else {
+            line.credit = line.weight;
+            self.turn.push_back(tenant);
+        }
+        session
+    }
+}
+
+/// All bulkheads of the process.
+#[derive(Debug, Default)]
+pub(super) struct Bulkheads {
+    all: Vec<Bulkhead>,
+    by_url: HashMap<String, BulkheadIndex>,
+}
+
+impl Bulkheads {
+    /// The bulkhead of `base_url`, made or resized to `slots_max`.
+    pub(super) fn of(&mut self, base_url: &str, slots_max: u32) -> BulkheadIndex {
+        if let Some(index) = self.by_url.get(base_url) {
+            self.all[index.0].slots_max = slots_max;
+            return *index;
+        }
+        let index = BulkheadIndex(self.all.len());
+        self.all.push(Bulkhead::new(slots_max));
+        self.by_url.insert(base_url.to_owned(), index);
+        index
+    }
+
+    pub(super) fn get(&mut self, index: BulkheadIndex) -> &mut Bulkhead {
+        &mut self.all[index.0]
+    }
+
+    pub(super) fn indices(&self) -> impl Iterator<Item = BulkheadIndex> + use<> {
+        (0..self.all.len()).map(BulkheadIndex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sender::session::SessionIndex;
+
+    #[test]
+    fn tenants_share_by_weight_whatever_their_sessions() {
+        let mut bulkhead = Bulkhead::new(1);
+        let (big, small): (Arc<str>, Arc<str>) = ("big".into(), "small".into());
+        for i in 0..10 {
+            bulkhead.enter(&big, 2, SessionIndex::for_tests(i));
+        }
+        bulkhead.enter(&small, 1, SessionIndex::for_tests(100));
+        bulkhead.enter(&small, 1, SessionIndex::for_tests(101));
+        let order: Vec<_> = std::iter::from_fn(|| bulkhead.next()).map(|s| s.for_tests_number()).collect();
+        assert_eq!(&order[..6], &[0, 1, 100, 2, 3, 101]);
+        assert_eq!(order.len(), 12);
+    }
+}

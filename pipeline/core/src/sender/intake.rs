@@ -1,0 +1,417 @@
+//! Takes requests in: decode, place, dedupe, check, and into the ledger.
+
+use std::sync::Arc;
+
+use sluice_schemas::ids::message_id;
+use sluice_schemas::{
+    Command, ContentType, DeadLetterReason, EntryKind, ErrorClass, LedgerEntry, OutboundCommand, SendError,
+    Status,
+};
+use uuid::Uuid;
+
+use super::facts::{Fact, error};
+use super::ledger::Key;
+use super::message::{End, Next, Open, Stage};
+use super::{Effect, Note, Phase, Request, Sender, Token, shared};
+use crate::content::body_hash;
+use crate::recipient;
+
+/// Hops after which a misrouted request is a dead letter.
+const HOPS_MAX: u32 = 2;
+
+impl Sender {
+    pub(super) fn request(&mut self, request: Request, out: &mut Vec<Effect>) {
+        let (partition, offset) = (request.partition, request.offset);
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        if part.phase != Phase::Owned || !part.intake.open(offset, request.raw.len()) {
+            return;
+        }
+        let token = Token::Intake { partition, epoch: part.epoch, offset };
+        match self.admit(&request) {
+            Ok(command) => self.take_in(&request, &command, token, out),
+            Err(Rejected::Dead(reason, detail)) => {
+                out.push(Effect::DeadLetter { partition, offset, reason, detail, token });
+            }
+            Err(Rejected::Elsewhere(to_partition)) => {
+                let hops = request.hops + 1;
+                out.push(Effect::Reroute { partition, offset, to_partition, hops, token });
+            }
+        }
+        self.turn_intake(partition, out);
+    }
+
+    /// Whether the record is a request of this partition at all.
+    fn admit(&self, request: &Request) -> Result<Arc<OutboundCommand>, Rejected> {
+        let command = match &request.command {
+            Ok(command) => command.clone(),
+            Err(bad) => return Err(Rejected::Dead(bad.reason, bad.detail.clone())),
+        };
+        let dead = |reason, detail: &str| Err(Rejected::Dead(reason, detail.to_owned()));
+        if command.session_id.is_empty() {
+            return dead(DeadLetterReason::MissingField, "session_id is empty; name the session that sends");
+        }
+        if command.idempotency_key.is_empty() {
+            return dead(
+                DeadLetterReason::MissingKey,
+                "idempotency_key is empty; give each message a key of its own, the same on every retry",
+            );
+        }
+        if command.command == Command::Unknown {
+            return dead(DeadLetterReason::UnknownCommand, "command is not known to this version");
+        }
+        let right = self.partition_of(&command.session_id);
+        if right != request.partition {
+            if request.hops >= HOPS_MAX {
+                return Err(Rejected::Dead(
+                    DeadLetterReason::Misrouted,
+                    format!(
+                        "on partition {} after {} hops, session_id places it on {right}; do all session-placed \
+                         topics have one partition count?",
+                        request.partition, request.hops
+                    ),
+                ));
+            }
+            return Err(Rejected::Elsewhere(right));
+        }
+        Ok(command)
+    }
+
+    fn take_in(
+        &mut self,
+        request: &Request,
+        command: &Arc<OutboundCommand>,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) {
+        if command.command == Command::Cancel {
+            self.take_cancel(request, command, token, out);
+            return;
+        }
+        let id = message_id(&command.session_id, &command.idempotency_key);
+        let hash = body_hash(command);
+        if self.is_duplicate(request.partition, id, &hash, command, token, out) {
+            return;
+        }
+        let (recipient, refusal) = self.check(command);
+        let open = self.new_open(request, command.clone(), id, recipient, hash);
+        match refusal {
+            None => self.accept(request, id, open, out),
+            Some((outcome, why)) => self.refuse(request.partition, id, open, (outcome, why), token, out),
+        }
+    }
+
+    /// Answers a request whose key is known; false if it is not.
+    fn is_duplicate(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        hash: &[u8; 32],
+        command: &Arc<OutboundCommand>,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(part) = self.partitions.get(&partition) else { return false };
+        let known =
+            part.open.get(&id).map(|open| open.body_hash).or(part.done.get(&id).map(|done| done.body_hash));
+        let Some(known) = known else { return false };
+        let conflict = known != *hash;
+        out.push(Effect::Note(Note::Duplicate { message_id: id, conflict }));
+        let done = part.done.get(&id).cloned();
+        if conflict {
+            let code = error(
+                ErrorClass::Refused,
+                "duplicate_conflict",
+                "the idempotency key was used before with another body; use a new key for a new message",
+            );
+            let fact = Fact { status: Status::DuplicateConflict, error: Some(code), ..Fact::default() };
+            self.publish_bare(partition, id, command, fact, token, out);
+        } else if let Some(done) = done {
+            let fact = Fact {
+                status: done.outcome,
+                claim: (done.claim_epoch >= 0).then_some((done.claim_epoch, done.claim_seq)),
+                attempt: Some(done.attempts),
+                provider_message_id: done.provider_message_id.as_deref().map(str::to_owned),
+                error: done.reason.as_deref().map(|code| error(ErrorClass::Refused, code, "as told before")),
+                occurred_at: Some(done.at_ms),
+                ..Fact::default()
+            };
+            self.publish_bare(partition, id, command, fact, token, out);
+        } else {
+            self.publish_accepted(partition, id, token, out);
+        }
+        true
+    }
+
+    /// What a status needs when no open message stands behind it.
+    fn publish_bare(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        command: &Arc<OutboundCommand>,
+        fact: Fact,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) {
+        let offset = if let Token::Intake { offset, .. } = token { offset } else { -1 };
+        let recipient =
+            shared(&recipient::canonical(command.to.as_deref().unwrap_or_default()).unwrap_or_default());
+        let session = self.sessions.of(&command.session_id, partition);
+        let open = Open { request_offset: offset, ..Open::new(session, command.clone(), recipient, id) };
+        self.publish(partition, id, &open, fact, token, out);
+    }
+
+    /// The canonical recipient, and why the request cannot be accepted if it cannot.
+    fn check(&self, command: &OutboundCommand) -> (Arc<str>, Option<(Status, SendError)>) {
+        let refused = |code, detail: &str| Some((Status::Failed, error(ErrorClass::Refused, code, detail)));
+        let recipient = match recipient::canonical(command.to.as_deref().unwrap_or_default()) {
+            Ok(recipient) => shared(&recipient),
+            Err(bad) => return (shared(""), refused("bad_recipient", &bad.to_string())),
+        };
+        if command.command == Command::Send && command.content_type == ContentType::Unknown {
+            return (
+                recipient,
+                refused("bad_content", "content_type is missing or not known to this version"),
+            );
+        }
+        if command.expires_at.is_some_and(|at| at <= self.now.wall_ms()) {
+            let late =
+                error(ErrorClass::Refused, "expired", "expires_at had passed when the request was read");
+            return (recipient, Some((Status::Expired, late)));
+        }
+        let Some(session) = self.sessions.find(&command.session_id) else { return (recipient, None) };
+        let session = self.sessions.get(session);
+        if let (Some(config), Some(tenant)) = (&session.config, &command.tenant_id)
+            && *tenant != config.tenant_id
+        {
+            return (recipient, refused("tenant_mismatch", "the session belongs to another tenant"));
+        }
+        if session.backlog >= self.settings.session_backlog_max {
+            return (recipient, refused("queue_full", "too many messages wait in this session; send later"));
+        }
+        (recipient, None)
+    }
+
+    fn new_open(
+        &mut self,
+        request: &Request,
+        command: Arc<OutboundCommand>,
+        id: Uuid,
+        recipient: Arc<str>,
+        hash: [u8; 32],
+    ) -> Open {
+        let canceled = self.partitions.get(&request.partition).is_some_and(|p| p.cancels.contains_key(&id));
+        let accepted_at_ms = self.now.wall_ms();
+        let session = self.sessions.of(&command.session_id, request.partition);
+        Open {
+            request_offset: request.offset,
+            traceparent: request.traceparent.clone(),
+            body_hash: hash,
+            accepted_at_ms,
+            expires_at_us: self.expires_at_us(&command, accepted_at_ms),
+            unread: 1,
+            canceled,
+            ..Open::new(session, command, recipient, id)
+        }
+    }
+
+    pub(super) fn expires_at_us(&self, command: &OutboundCommand, accepted_at_ms: i64) -> i64 {
+        let ttl_ms = i64::try_from(self.settings.ttl_ms).unwrap_or(i64::MAX / 2);
+        let from_ms = command.send_at.map_or(accepted_at_ms, |at| at.max(accepted_at_ms));
+        command.expires_at.unwrap_or_else(|| from_ms.saturating_add(ttl_ms)).saturating_mul(1000)
+    }
+
+    /// Into the ledger, and, if it can go at once, its claim right behind.
+    fn accept(&mut self, request: &Request, id: Uuid, open: Open, out: &mut Vec<Effect>) {
+        let partition = request.partition;
+        let binding_epoch =
+            self.sessions.get(open.session).config.as_ref().map(|config| config.binding_epoch);
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let entry = LedgerEntry {
+            kind: EntryKind::Accepted,
+            epoch: part.epoch,
+            at: open.accepted_at_ms,
+            message_id: Some(id.to_string()),
+            session_id: Some(open.command.session_id.clone()),
+            position: part.intake.frontier().or(part.position),
+            request: Some(request.raw.to_vec()),
+            request_partition: Some(partition),
+            request_offset: Some(request.offset),
+            request_timestamp: Some(request.timestamp_ms),
+            binding_epoch,
+            traceparent: open.traceparent.clone(),
+            body_sha256: Some(open.body_hash.to_vec()),
+            recipient: Some(open.recipient.to_string()),
+            idempotency_key: Some(open.command.idempotency_key.clone()),
+            ..LedgerEntry::default()
+        };
+        out.push(Effect::Append {
+            partition,
+            epoch: part.epoch,
+            key: Key::Accepted(id),
+            entry: Some(Box::new(entry)),
+            urgent: false,
+        });
+        part.open.insert(id, open);
+        self.enqueue(partition, id);
+        self.state_the_wait(partition, id, out);
+        self.pump(out);
+        self.arm(partition, id);
+    }
+
+    /// Tells why a fresh message waits, if a condition with a name makes it.
+    fn state_the_wait(&self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
+        let Some(open) = self.open(partition, &id) else { return };
+        let fact = match (open.scheduled_for_us(), self.sessions.get(open.session).holding(self.now.wall_us))
+        {
+            (Some(at), _) if at > self.now.wall_us => Fact {
+                status: Status::Scheduled,
+                wait: Some(("send_at", Some(at / 1000))),
+                ..Fact::default()
+            },
+            (_, Some(holding)) => {
+                Fact { status: Status::Held, wait: Some((holding.reason(), None)), ..Fact::default() }
+            }
+            _ => return,
+        };
+        self.publish(partition, id, open, fact, Token::None, out);
+    }
+
+    /// States the refusal and remembers it, so that the key means this message from now on.
+    fn refuse(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        mut open: Open,
+        (outcome, why): (Status, SendError),
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) {
+        let end = End {
+            outcome,
+            reason: Some(why.code.clone()),
+            provider_message_id: None,
+            claim_epoch: -1,
+            claim_seq: 0,
+        };
+        let fact = Fact { status: outcome, error: Some(why), ..Fact::default() };
+        self.publish(partition, id, &open, fact, token, out);
+        open.stage = Stage::Settling(Next::Done(end.clone()));
+        open.unread = 0;
+        if let Some(part) = self.partitions.get_mut(&partition) {
+            part.open.insert(id, open);
+        }
+        self.append_done(partition, id, end, out);
+    }
+
+    fn take_cancel(
+        &mut self,
+        request: &Request,
+        command: &Arc<OutboundCommand>,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) {
+        let partition = request.partition;
+        let target = match (&command.target_message_id, &command.target_idempotency_key) {
+            (Some(id), _) => Uuid::try_parse(id).ok(),
+            (None, Some(key)) => Some(message_id(&command.session_id, key)),
+            (None, None) => None,
+        };
+        let Some(target) = target else {
+            out.push(Effect::DeadLetter {
+                partition,
+                offset: request.offset,
+                reason: DeadLetterReason::MissingField,
+                detail: "CANCEL needs target_message_id (a message_id) or target_idempotency_key".to_owned(),
+                token,
+            });
+            return;
+        };
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        if let Some(done) = part.done.get(&target) {
+            if done.outcome == Status::Submitted {
+                let fact = Fact { status: Status::CancelTooLate, ..Fact::default() };
+                self.publish_bare(partition, target, command, fact, token, out);
+            } else {
+                self.settle_slot(partition, request.offset, out);
+            }
+            return;
+        }
+        // The cancel is a fact in the ledger first: it holds across owners, also when it came before its message.
+        part.cancel_slots.entry(target).or_default().push(request.offset);
+        let entry = LedgerEntry {
+            kind: EntryKind::Cancel,
+            epoch: part.epoch,
+            at: self.now.wall_ms(),
+            message_id: Some(target.to_string()),
+            session_id: Some(command.session_id.clone()),
+            ..LedgerEntry::default()
+        };
+        out.push(Effect::Append {
+            partition,
+            epoch: part.epoch,
+            key: Key::Cancel(target),
+            entry: Some(Box::new(entry)),
+            urgent: false,
+        });
+    }
+
+    /// A cancel that stands in the log reaches its message, if that is open.
+    pub(super) fn cancel_open(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        open.canceled = true;
+        match open.stage {
+            Stage::Waiting | Stage::Retrying { .. } => self.look_again(partition, id, out),
+            // The claim is dropped when it is read back or its turn comes.
+            Stage::Claiming(_) | Stage::Claimed(_) => {}
+            // Forbids a resend; the attempt itself may have been made.
+            Stage::InDoubt(_) => {}
+            Stage::Calling(..) | Stage::Settling(_) | Stage::Finishing => {
+                let fact = Fact { status: Status::CancelTooLate, ..Fact::default() };
+                self.publish_by_id(partition, id, fact, Token::None, out);
+            }
+        }
+    }
+
+    pub(super) fn acked(&mut self, token: Token, offset: i64, out: &mut Vec<Effect>) {
+        match token {
+            Token::None => {}
+            Token::Intake { partition, epoch, offset: request_offset } => {
+                if self.partitions.get(&partition).is_some_and(|p| p.epoch == epoch && p.is_live()) {
+                    self.settle_slot(partition, request_offset, out);
+                }
+            }
+            Token::Outcome { partition, epoch, message_id, turn } => {
+                if let Some(part) = self.partitions.get_mut(&partition)
+                    && part.epoch == epoch
+                    && part.is_live()
+                {
+                    part.status_offset = part.status_offset.max(offset);
+                    self.outcome_stated(partition, message_id, turn, out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn settle_slot(&mut self, partition: i32, offset: i64, out: &mut Vec<Effect>) {
+        if let Some(part) = self.partitions.get_mut(&partition) {
+            if let Some(frontier) = part.intake.settle(offset) {
+                out.push(Effect::Commit { partition, offset: frontier });
+            }
+            self.turn_intake(partition, out);
+        }
+    }
+
+    fn turn_intake(&mut self, partition: i32, out: &mut Vec<Effect>) {
+        let (records_max, bytes_max) = (self.settings.intake_records_max, self.settings.intake_bytes_max);
+        if let Some(part) = self.partitions.get_mut(&partition)
+            && let Some(hold) = part.intake.turn(records_max, bytes_max)
+        {
+            out.push(Effect::HoldIntake { partition, hold });
+        }
+    }
+}
+
+enum Rejected {
+    Dead(DeadLetterReason, String),
+    Elsewhere(i32),
+}

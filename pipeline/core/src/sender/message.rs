@@ -1,0 +1,197 @@
+//! An open message: accepted, and not yet done for the sender.
+
+use std::sync::Arc;
+
+use sluice_schemas::{LedgerEntry, Order, OutboundCommand, Priority, Status};
+use uuid::Uuid;
+
+use super::bridge::Print;
+use super::io::CallId;
+use super::session::SessionIndex;
+use crate::time::Now;
+
+/// Lane inside a session: lower goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Lane {
+    High = 0,
+    Normal = 1,
+    Low = 2,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    pub(super) fn of(priority: Priority) -> Self {
+        match priority {
+            Priority::High => Self::High,
+            Priority::Low => Self::Low,
+            Priority::Normal | Priority::Unknown => Self::Normal,
+        }
+    }
+}
+
+/// Unit of order inside a session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum ChatKey {
+    /// Every ordered message to one recipient.
+    Recipient(Arc<str>),
+    /// A message that keeps no order.
+    Alone(Uuid),
+}
+
+/// The claim under which an attempt is, or will be, made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) seq: i64,
+    pub(super) at: Now,
+}
+
+/// An attempt nobody knows the outcome of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub(super) claim_epoch: i64,
+    pub(super) claim_seq: i64,
+    pub(super) claim_at_ms: i64,
+    /// Not decided before this time.
+    pub(super) decide_at_ms: i64,
+    /// The policy says to wait for evidence or an operator.
+    pub(super) held: bool,
+}
+
+/// What follows once the status that tells an outcome is acked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Next {
+    Done(End),
+    Queue { not_before_us: i64, reason: String },
+    Doubt(Doubt),
+}
+
+/// How a message ends for the sender.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct End {
+    pub(super) outcome: Status,
+    pub(super) reason: Option<String>,
+    pub(super) provider_message_id: Option<String>,
+    pub(super) claim_epoch: i64,
+    pub(super) claim_seq: i64,
+}
+
+/// Where an open message stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Stage {
+    /// May be claimed: in its chat's queue, or scheduled for later.
+    Waiting,
+    /// Its claim is appended and not yet read back.
+    Claiming(Claim),
+    /// Its claim stands; the limiter makes it wait a moment.
+    Claimed(Claim),
+    /// The call is under way.
+    Calling(CallId, Claim),
+    /// The outcome is known, the status that tells it is not yet acked.
+    Settling(Next),
+    /// `Done` is appended and not yet read back.
+    Finishing,
+    /// Waits for its next attempt.
+    Retrying { not_before_us: i64 },
+    /// Nobody knows whether it was sent.
+    InDoubt(Doubt),
+}
+
+/// An open message.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) session: SessionIndex,
+    pub(super) chat: ChatKey,
+    pub(super) recipient: Arc<str>,
+    pub(super) lane: Lane,
+    pub(super) command: Arc<OutboundCommand>,
+    pub(super) request_offset: i64,
+    pub(super) traceparent: Option<String>,
+    pub(super) body_hash: [u8; 32],
+    pub(super) accepted_at_ms: i64,
+    pub(super) expires_at_us: i64,
+    /// Attempts used.
+    pub(super) attempts: u32,
+    /// Our own records about it that are not yet read back.
+    pub(super) unread: u32,
+    /// Whether its Accepted record has been read back.
+    pub(super) accepted_read: bool,
+    pub(super) canceled: bool,
+    /// Whether it counts in its session's backlog.
+    pub(super) in_backlog: bool,
+    pub(super) stage: Stage,
+    /// Epochs whose `s/` key may stand in the log.
+    pub(super) state_epochs: Vec<i64>,
+    /// Restore only: the state of the highest epoch.
+    pub(super) recorded: Option<(i64, Box<LedgerEntry>)>,
+    /// When it is looked at next, wall µs.
+    pub(super) due_us: Option<i64>,
+    /// Whether its chat's queue holds it.
+    pub(super) queued: bool,
+    /// How many outcomes were stated; an ack of an earlier one is stale.
+    pub(super) turn: u32,
+    /// What an echo of it would show, if echoes are matched.
+    pub(super) print: Option<Box<Print>>,
+}
+
+impl Open {
+    /// A message that waits, about which nothing is written yet.
+    pub(super) fn new(
+        session: SessionIndex,
+        command: Arc<OutboundCommand>,
+        recipient: Arc<str>,
+        id: Uuid,
+    ) -> Self {
+        let chat = match command.order {
+            Order::None => ChatKey::Alone(id),
+            Order::Chat | Order::Unknown => ChatKey::Recipient(recipient.clone()),
+        };
+        Self {
+            session,
+            chat,
+            recipient,
+            lane: Lane::of(command.priority),
+            command,
+            request_offset: -1,
+            traceparent: None,
+            body_hash: [0; 32],
+            accepted_at_ms: 0,
+            expires_at_us: i64::MAX,
+            attempts: 0,
+            unread: 0,
+            accepted_read: false,
+            canceled: false,
+            in_backlog: false,
+            stage: Stage::Waiting,
+            state_epochs: Vec::new(),
+            recorded: None,
+            due_us: None,
+            queued: false,
+            turn: 0,
+            print: None,
+        }
+    }
+
+    pub(super) fn note_state_epoch(&mut self, epoch: i64) {
+        if !self.state_epochs.contains(&epoch) {
+            self.state_epochs.push(epoch);
+        }
+    }
+
+    /// Whether a call or an outcome of it is under way, so that the partition cannot be given back clean.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.unread > 0
+            || matches!(
+                self.stage,
+                Stage::Claiming(_)
+                    | Stage::Claimed(_)
+                    | Stage::Calling(..)
+                    | Stage::Settling(_)
+                    | Stage::Finishing
+            )
+    }
+
+    pub(super) fn scheduled_for_us(&self) -> Option<i64> {
+        self.command.send_at.map(|ms| ms.saturating_mul(1000))
+    }
+}

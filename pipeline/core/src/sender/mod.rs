@@ -1,0 +1,290 @@
+//! The sender's decisions (design §5): one pure state machine for every partition a process owns.
+//!
+//! The log decides: state changes only on ledger records read back from the tail, plus time, call results,
+//! evidence and controls. Restore and run are the same code. [`Sender::step`] takes one [`Input`] and adds
+//! the [`Effect`]s that follow; the shell carries them out.
+//!
+//! Where to find what: `own` takes partitions over and gives them back; `intake` takes requests in; `schedule`
+//! decides who goes next; `attempt` claims, starts and settles calls; `doubt` settles what nobody knows;
+//! `read` applies ledger records; `facts` writes the statuses.
+
+mod attempt;
+mod bridge;
+mod bulkhead;
+mod chat;
+mod done;
+mod doubt;
+mod facts;
+mod intake;
+mod intake_window;
+mod io;
+pub mod ledger;
+mod message;
+mod own;
+pub mod rate;
+mod read;
+mod rng;
+mod schedule;
+mod session;
+mod settings;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub use io::{
+    BadRequest, Call, CallId, Effect, Input, Note, Request, SessionCondition, SessionConfig, Token,
+};
+pub use settings::{Invalid, Settings};
+
+use crate::time::Now;
+use bulkhead::{BulkheadIndex, Bulkheads};
+use done::DoneIndex;
+use intake_window::IntakeWindow;
+use message::Open;
+use rng::Rng;
+use session::{SessionIndex, Sessions};
+
+/// Where a partition stands with this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The fence is on its way into the log.
+    Fencing,
+    /// The ledger is read up to the fence.
+    Restoring,
+    /// Ours.
+    Owned,
+    /// Ours, nothing new is begun.
+    Releasing,
+}
+
+/// One partition.
+#[derive(Debug)]
+struct Partition {
+    phase: Phase,
+    /// Offset of our fence; meaningless while fencing.
+    epoch: i64,
+    claim_seq: i64,
+    open: HashMap<Uuid, Open>,
+    done: DoneIndex,
+    /// Cancels that came before their message, with their time.
+    cancels: HashMap<Uuid, i64>,
+    /// Intake slots that wait for their cancel to be read back.
+    cancel_slots: HashMap<Uuid, Vec<i64>>,
+    intake: IntakeWindow,
+    /// Highest position the ledger records.
+    position: Option<i64>,
+    /// When messages are looked at next, wall µs.
+    due: BTreeSet<(i64, Uuid)>,
+    /// Messages in doubt; may hold some that no longer are.
+    in_doubt: HashSet<Uuid>,
+    /// Offset of our latest acked status.
+    status_offset: i64,
+    /// Webhooks are read up to what stood in the log at this time, ms.
+    status_seen_ms: i64,
+}
+
+impl Partition {
+    fn new() -> Self {
+        Self {
+            phase: Phase::Fencing,
+            epoch: -1,
+            claim_seq: 0,
+            open: HashMap::new(),
+            done: DoneIndex::default(),
+            cancels: HashMap::new(),
+            cancel_slots: HashMap::new(),
+            intake: IntakeWindow::default(),
+            position: None,
+            due: BTreeSet::new(),
+            in_doubt: HashSet::new(),
+            status_offset: 0,
+            status_seen_ms: i64::MIN,
+        }
+    }
+
+    /// Whether decisions are made on it.
+    fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Owned | Phase::Releasing)
+    }
+}
+
+/// A call under way, kept apart from its partition: its true outcome is published even when the partition
+/// has gone.
+#[derive(Debug)]
+struct InFlight {
+    partition: i32,
+    epoch: i64,
+    message_id: Uuid,
+    session: SessionIndex,
+    bulkhead: BulkheadIndex,
+    claim_seq: i64,
+    attempt: u32,
+    /// What the status needs when the message is no longer here.
+    orphan: Box<Open>,
+}
+
+/// Sizes for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gauges {
+    /// Partitions owned.
+    pub owned: usize,
+    /// Partitions being taken over.
+    pub restoring: usize,
+    /// Open messages.
+    pub open: usize,
+    /// Messages in doubt.
+    pub in_doubt: usize,
+    /// Calls under way.
+    pub calls: usize,
+}
+
+/// The sender of one process.
+#[derive(Debug)]
+pub struct Sender {
+    settings: Settings,
+    owner: String,
+    partition_count: i32,
+    partitions: BTreeMap<i32, Partition>,
+    sessions: Sessions,
+    bulkheads: Bulkheads,
+    calls: HashMap<CallId, InFlight>,
+    next_call: u64,
+    /// Sessions to be looked at, wall µs.
+    wakes: BTreeSet<(i64, SessionIndex)>,
+    /// Sessions with look-ups to make, wall µs.
+    look_ups: BTreeSet<(i64, SessionIndex)>,
+    /// Look-ups under way.
+    looking: HashMap<Uuid, (SessionIndex, bridge::Print)>,
+    rng: Rng,
+    now: Now,
+}
+
+impl Sender {
+    /// A sender that owns nothing yet. `owner` names the process in fences; `seed` feeds the jitter.
+    pub fn new(settings: Settings, owner: impl Into<String>, partition_count: i32, seed: u64) -> Self {
+        Self {
+            settings,
+            owner: owner.into(),
+            partition_count,
+            partitions: BTreeMap::new(),
+            sessions: Sessions::default(),
+            bulkheads: Bulkheads::default(),
+            calls: HashMap::new(),
+            next_call: 0,
+            wakes: BTreeSet::new(),
+            look_ups: BTreeSet::new(),
+            looking: HashMap::new(),
+            rng: Rng::new(seed),
+            now: Now::default(),
+        }
+    }
+
+    /// Takes one input at `now` and adds what follows to `out`, in order.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        self.now = now;
+        match input {
+            Input::Assigned { partition } => self.assigned(partition, out),
+            Input::Fenced { partition, offset } => self.fenced(partition, offset),
+            Input::Ledger { partition, read } => self.ledger(partition, read, out),
+            Input::LedgerPassed { partition, next_offset } => self.ledger_passed(partition, next_offset, out),
+            Input::LedgerFailed { partition, epoch } => self.ledger_failed(partition, epoch, out),
+            Input::Revoking { partition } => self.revoking(partition, out),
+            Input::Lost { partition } => self.lost(partition, out),
+            Input::Request(request) => self.request(request, out),
+            Input::Acked { token, offset } => self.acked(token, offset, out),
+            Input::Called { call, result } => self.called(call, result, out),
+            Input::Status { partition, status } => self.status(partition, *status, out),
+            Input::StatusCaughtUp { partition, asked_ms } => self.status_caught_up(partition, asked_ms, out),
+            Input::LookedUp { message_id, found } => self.looked_up(message_id, found, out),
+            Input::Session { session_id, config } => self.session(&session_id, config, out),
+            Input::Condition { session_id, condition } => self.condition(&session_id, condition, out),
+            Input::Tick => {}
+        }
+        self.run_timers(out);
+    }
+
+    /// When [`Input::Tick`] is needed next, wall clock, microseconds.
+    pub fn next_wake_us(&self) -> Option<i64> {
+        let messages = self.partitions.values().filter_map(|p| p.due.first().map(|(at, _)| *at)).min();
+        let sessions = self.wakes.first().map(|(at, _)| *at);
+        let look_ups = self.look_ups.first().map(|(at, _)| *at);
+        [messages, sessions, look_ups].into_iter().flatten().min()
+    }
+
+    /// Sizes for metrics.
+    pub fn gauges(&self) -> Gauges {
+        let mut gauges = Gauges { calls: self.calls.len(), ..Gauges::default() };
+        for partition in self.partitions.values() {
+            if partition.is_live() {
+                gauges.owned += 1;
+            } else {
+                gauges.restoring += 1;
+            }
+            gauges.open += partition.open.len();
+            gauges.in_doubt += partition.in_doubt.len();
+        }
+        gauges
+    }
+
+    /// Epoch under which this process holds `partition`, if it does.
+    pub fn epoch(&self, partition: i32) -> Option<i64> {
+        self.partitions.get(&partition).filter(|p| p.phase != Phase::Fencing).map(|p| p.epoch)
+    }
+
+    /// Whether nothing of ours is under way any more.
+    pub fn is_idle(&self) -> bool {
+        self.partitions.is_empty() && self.calls.is_empty()
+    }
+
+    fn partition_of(&self, session_id: &str) -> i32 {
+        sluice_schemas::placement::partition_for(session_id.as_bytes(), self.partition_count)
+    }
+
+    /// Sets when a message is looked at next.
+    fn set_due(&mut self, partition: i32, id: Uuid, due_us: Option<i64>) {
+        if let Some(part) = self.partitions.get_mut(&partition)
+            && let Some(open) = part.open.get_mut(&id)
+        {
+            if open.due_us == due_us {
+                return;
+            }
+            if let Some(old) = open.due_us {
+                part.due.remove(&(old, id));
+            }
+            open.due_us = due_us;
+            if let Some(at) = due_us {
+                part.due.insert((at, id));
+            }
+        }
+    }
+
+    fn open(&self, partition: i32, id: &Uuid) -> Option<&Open> {
+        self.partitions.get(&partition)?.open.get(id)
+    }
+
+    fn open_mut(&mut self, partition: i32, id: &Uuid) -> Option<&mut Open> {
+        self.partitions.get_mut(&partition)?.open.get_mut(id)
+    }
+
+    fn wake_session(&mut self, session: SessionIndex, at_us: i64) {
+        let state = self.sessions.get_mut(session);
+        if state.wake_us.is_some_and(|old| old <= at_us) {
+            return;
+        }
+        if let Some(old) = state.wake_us.replace(at_us) {
+            self.wakes.remove(&(old, session));
+        }
+        self.wakes.insert((at_us, session));
+    }
+
+    fn after_us(&self, ms: u64) -> i64 {
+        self.now.wall_us.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1000))
+    }
+}
+
+/// `Arc<str>` of a text, for keys.
+fn shared(text: &str) -> Arc<str> {
+    text.into()
+}

@@ -1,0 +1,149 @@
+//! Rate buckets of a session: GCRA, so that one number per bucket is its whole state and can ride on every
+//! ledger record.
+//!
+//! A limit is `count` sends in any window of `per`. With a burst `b` the emission interval is
+//! `per / (count − b + 1)`: a window then holds at most `b` sends at its start and one per interval after,
+//! which is `count`. So the limit holds in *every* window, also across a burst.
+
+use sluice_schemas::RateLimit;
+
+/// One bucket. `tat_us` is the theoretical arrival time of GCRA, wall clock, microseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bucket {
+    interval_us: i64,
+    tolerance_us: i64,
+    tat_us: i64,
+}
+
+/// All buckets of a session; a send must fit every one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Buckets {
+    buckets: Vec<Bucket>,
+}
+
+impl Buckets {
+    /// Buckets for these limits, all empty. A limit with a count below 1 allows one send per window.
+    pub fn new(limits: &[RateLimit]) -> Self {
+        let buckets = limits
+            .iter()
+            .map(|limit| {
+                let count = i64::from(limit.count.max(1));
+                let burst = i64::from(limit.burst.max(1)).min(count);
+                let per_us = limit.per_ms.max(1).saturating_mul(1000);
+                // Rounded up, so that rounding never lets one more send into a window.
+                let interval_us = (per_us + count - burst) / (count - burst + 1);
+                Bucket { interval_us, tolerance_us: interval_us.saturating_mul(burst - 1), tat_us: 0 }
+            })
+            .collect();
+        Self { buckets }
+    }
+
+    /// Takes over the state of `earlier`, bucket by bucket, when limits change: what was used stays used.
+    pub fn carry_over(&mut self, earlier: &Self) {
+        for (bucket, old) in self.buckets.iter_mut().zip(&earlier.buckets) {
+            bucket.tat_us = old.tat_us;
+        }
+    }
+
+    /// Earliest time at which a send may start when `reserved` sends are claimed but not started.
+    pub fn ready_at_us(&self, reserved: u32) -> i64 {
+        self.buckets
+            .iter()
+            .map(|b| {
+                b.tat_us
+                    .saturating_add(b.interval_us.saturating_mul(i64::from(reserved)))
+                    .saturating_sub(b.tolerance_us)
+            })
+            .max()
+            .unwrap_or(i64::MIN)
+    }
+
+    /// Counts a send that starts at `at_us`.
+    pub fn take(&mut self, at_us: i64) {
+        for bucket in &mut self.buckets {
+            bucket.tat_us = bucket.tat_us.max(at_us).saturating_add(bucket.interval_us);
+        }
+    }
+
+    /// The provider may have counted the latest send as late as `at_us` (its answer came then): the next
+    /// interval begins there.
+    pub fn arrived_by(&mut self, at_us: i64) {
+        for bucket in &mut self.buckets {
+            bucket.tat_us = bucket.tat_us.max(at_us.saturating_add(bucket.interval_us));
+        }
+    }
+
+    /// State to put on a ledger record, with `reserved` further sends counted at `at_us`.
+    pub fn tats(&self, reserved: u32, at_us: i64) -> Vec<String> {
+        let mut copy = self.clone();
+        for _ in 0..reserved {
+            copy.take(at_us);
+        }
+        copy.buckets.iter().map(|b| b.tat_us.to_string()).collect()
+    }
+
+    /// Takes the later of the own and the recorded state, bucket by bucket.
+    pub fn restore(&mut self, tats: &[String]) {
+        for (bucket, tat) in self.buckets.iter_mut().zip(tats) {
+            if let Ok(tat_us) = tat.parse::<i64>() {
+                bucket.tat_us = bucket.tat_us.max(tat_us);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limit(count: i32, per_ms: i64, burst: i32) -> RateLimit {
+        RateLimit { count, per_ms, burst }
+    }
+
+    proptest! {
+        /// Whatever the limits and the wish to send, no window of `per` holds more than `count` sends.
+        #[test]
+        fn no_window_holds_more_than_the_limit(
+            count in 1..40i32, per_ms in 1..5_000i64, burst in 1..40i32,
+            pauses in prop::collection::vec(0..3_000_000i64, 1..200),
+        ) {
+            let mut buckets = Buckets::new(&[limit(count, per_ms, burst)]);
+            let mut now = 0i64;
+            let mut sends = Vec::new();
+            for pause in pauses {
+                now = (now + pause / 50).max(buckets.ready_at_us(0));
+                buckets.take(now);
+                sends.push(now);
+            }
+            for (i, start) in sends.iter().enumerate() {
+                let inside = sends[i..].iter().take_while(|t| **t < start + per_ms * 1000).count();
+                prop_assert!(inside <= count as usize, "{inside} sends in one window of {per_ms} ms");
+            }
+        }
+
+        /// A greedy sender with burst 1 uses the limit whole.
+        #[test]
+        fn a_greedy_sender_uses_the_whole_limit(count in 1..300i32, per_ms in 1_000..60_000i64) {
+            let mut buckets = Buckets::new(&[limit(count, per_ms, 1)]);
+            let mut now = 0i64;
+            for _ in 0..count * 10 {
+                now = now.max(buckets.ready_at_us(0));
+                buckets.take(now);
+            }
+            let ideal = per_ms * 1000 * 10;
+            prop_assert!(now <= ideal + i64::from(count) * 10, "{now} µs for what {ideal} µs allow");
+        }
+    }
+
+    #[test]
+    fn restore_takes_the_later_state() {
+        let mut buckets = Buckets::new(&[limit(1, 5_000, 1)]);
+        buckets.take(1_000_000);
+        buckets.restore(&["2".into()]);
+        assert_eq!(buckets.ready_at_us(0), 6_000_000);
+        buckets.restore(&["9000000".into()]);
+        assert_eq!(buckets.ready_at_us(0), 9_000_000);
+        assert_eq!(buckets.ready_at_us(1), 14_000_000);
+    }
+}

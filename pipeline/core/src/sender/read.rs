@@ -1,0 +1,278 @@
+//! Applies ledger records as they are read back: ours, a former owner's, or, in a restore, everybody's.
+
+use std::sync::Arc;
+
+use sluice_schemas::{EntryKind, LedgerEntry, OutboundCommand, Status};
+use uuid::Uuid;
+
+use super::done::Done;
+use super::facts::Fact;
+use super::ledger::{Key, Read};
+use super::message::{Open, Stage};
+use super::{Effect, Note, Phase, Sender, Token};
+
+/// Who wrote a record, and where it stands.
+struct Origin {
+    writer: i64,
+    offset: i64,
+}
+
+impl Sender {
+    pub(super) fn ledger(&mut self, partition: i32, read: Read, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        if part.phase == Phase::Fencing {
+            return;
+        }
+        let offset = read.offset;
+        let epoch = part.epoch;
+        match (read.key, read.entry) {
+            (Key::Fence, Some(_)) => {
+                if offset > epoch {
+                    out.push(Effect::Note(Note::FencedOff { partition, epoch, by: offset }));
+                    self.step_down(partition, out);
+                    return;
+                }
+            }
+            (Key::Released, Some(entry)) => part.position = part.position.max(entry.position),
+            (Key::Fence | Key::Released, None) => {}
+            (Key::Accepted(id), Some(entry)) => {
+                self.read_accepted(
+                    partition,
+                    id,
+                    Origin { writer: read.epoch, offset },
+                    (*entry, read.command),
+                    out,
+                );
+            }
+            (Key::Accepted(id), None) => self.read_accepted_gone(partition, id, read.epoch),
+            (Key::Done(id), Some(entry)) => self.read_done(partition, id, read.epoch, *entry, out),
+            (Key::Done(id), None) => part.done.remove(&id),
+            (Key::Cancel(id), Some(entry)) => self.read_cancel(partition, id, &entry, out),
+            (Key::Cancel(id), None) => {
+                part.cancels.remove(&id);
+            }
+            (Key::State(id, state_epoch), Some(entry)) => {
+                self.read_state(partition, id, state_epoch, entry, out);
+            }
+            (Key::State(id, state_epoch), None) => {
+                if let Some(open) = part.open.get_mut(&id) {
+                    open.state_epochs.retain(|e| *e != state_epoch);
+                    if open.recorded.as_ref().is_some_and(|(e, _)| *e == state_epoch) {
+                        open.recorded = None;
+                    }
+                }
+            }
+        }
+        if offset == epoch && self.partitions.get(&partition).is_some_and(|p| p.phase == Phase::Restoring) {
+            self.restored(partition, out);
+        }
+        self.give_back_if_idle(partition, out);
+    }
+
+    fn read_accepted(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        Origin { writer, offset }: Origin,
+        (entry, command): (LedgerEntry, Option<Arc<OutboundCommand>>),
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        part.position = part.position.max(entry.position);
+        if let Some(open) = part.open.get_mut(&id) {
+            if writer == part.epoch && !open.accepted_read {
+                open.accepted_read = true;
+                open.unread = open.unread.saturating_sub(1);
+                let token = Token::Intake { partition, epoch: writer, offset: open.request_offset };
+                self.publish_accepted(partition, id, token, out);
+                self.look_again(partition, id, out);
+            }
+            return;
+        }
+        if part.done.get(&id).is_some() {
+            // A former owner's late append of a message that is done: its key must not stay.
+            self.tombstone_if_live(partition, Key::Accepted(id), out);
+            return;
+        }
+        let Some(command) = command else {
+            out.push(Effect::Note(Note::StrangeLedgerRecord { partition, offset }));
+            return;
+        };
+        let open = self.open_from(partition, id, command, &entry);
+        let live = self.partitions.get(&partition).is_some_and(|p| p.phase == Phase::Owned);
+        if let Some(part) = self.partitions.get_mut(&partition) {
+            part.open.insert(id, open);
+        }
+        if live {
+            self.enqueue(partition, id);
+            self.arm(partition, id);
+        }
+    }
+
+    /// An open message as its Accepted record tells it.
+    fn open_from(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        command: Arc<OutboundCommand>,
+        entry: &LedgerEntry,
+    ) -> Open {
+        let recipient: Arc<str> = entry.recipient.as_deref().unwrap_or_default().into();
+        let session = self.sessions.of(&command.session_id, partition);
+        let canceled = self.partitions.get(&partition).is_some_and(|p| p.cancels.contains_key(&id));
+        Open {
+            request_offset: entry.request_offset.unwrap_or(-1),
+            traceparent: entry.traceparent.clone(),
+            body_hash: hash32(entry.body_sha256.as_deref()),
+            accepted_at_ms: entry.at,
+            expires_at_us: self.expires_at_us(&command, entry.at),
+            accepted_read: true,
+            canceled,
+            ..Open::new(session, command, recipient, id)
+        }
+    }
+
+    /// Somebody's tombstone of an Accepted record: the message is done, wherever Done now stands.
+    fn read_accepted_gone(&mut self, partition: i32, id: Uuid, writer: i64) {
+        let Some(part) = self.partitions.get(&partition) else { return };
+        if writer != part.epoch {
+            self.close(partition, id);
+        }
+    }
+
+    fn read_done(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        writer: i64,
+        entry: LedgerEntry,
+        out: &mut Vec<Effect>,
+    ) {
+        let session = entry.session_id.as_deref().map(|s| self.sessions.of(s, partition));
+        if let Some(session) = session {
+            self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
+        }
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let own = writer == part.epoch;
+        part.done.insert(
+            id,
+            Done {
+                at_ms: entry.at,
+                outcome: entry.outcome,
+                reason: entry.reason.as_deref().map(Into::into),
+                body_hash: hash32(entry.body_sha256.as_deref()),
+                provider_message_id: entry.provider_message_id.as_deref().map(Into::into),
+                claim_epoch: entry.claim_epoch.unwrap_or(-1),
+                claim_seq: entry.claim_seq.unwrap_or(0),
+                attempts: u32::try_from(entry.attempt.unwrap_or(0)).unwrap_or(0),
+            },
+        );
+        let leftovers = if own {
+            Vec::new()
+        } else {
+            part.open.get(&id).map(|open| open.state_epochs.clone()).unwrap_or_default()
+        };
+        let restoring = part.phase == Phase::Restoring;
+        if restoring && entry.outcome == Status::Submitted {
+            self.restore_candidate(partition, id, &entry);
+        }
+        // A former owner finished what we hold in doubt: take its word, and tidy what it could not.
+        for epoch in leftovers {
+            self.tombstone_if_live(partition, Key::State(id, epoch), out);
+        }
+        self.close(partition, id);
+        self.pump(out);
+    }
+
+    fn read_cancel(&mut self, partition: i32, id: Uuid, entry: &LedgerEntry, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        part.cancels.insert(id, entry.at);
+        for offset in part.cancel_slots.remove(&id).unwrap_or_default() {
+            self.settle_slot(partition, offset, out);
+        }
+        self.cancel_open(partition, id, out);
+    }
+
+    fn read_state(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        state_epoch: i64,
+        entry: Box<LedgerEntry>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(session_id) = entry.session_id.as_deref() {
+            let session = self.sessions.of(session_id, partition);
+            self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
+        }
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let (epoch, phase) = (part.epoch, part.phase);
+        let Some(open) = part.open.get_mut(&id) else {
+            // State of a message that is finished (or was never accepted here): its key must not stay.
+            if part.done.get(&id).is_some() && state_epoch != epoch {
+                self.tombstone_if_live(partition, Key::State(id, state_epoch), out);
+            }
+            return;
+        };
+        open.note_state_epoch(state_epoch);
+        if state_epoch == epoch {
+            open.unread = open.unread.saturating_sub(1);
+            match entry.kind {
+                EntryKind::Claimed => self.claim_read(partition, id, entry.claim_seq.unwrap_or(-1), out),
+                _ => self.look_again(partition, id, out),
+            }
+        } else if phase == Phase::Restoring && open.recorded.as_ref().is_none_or(|(e, _)| *e <= state_epoch) {
+            // The highest epoch governs; one read after our own fence is ignored: its writer met the fence
+            // before it could use the claim.
+            open.recorded = Some((state_epoch, entry));
+        }
+    }
+
+    pub(super) fn tombstone_if_live(&self, partition: i32, key: Key, out: &mut Vec<Effect>) {
+        if let Some(part) = self.partitions.get(&partition)
+            && part.is_live()
+        {
+            out.push(Effect::Append { partition, epoch: part.epoch, key, entry: None, urgent: true });
+        }
+    }
+
+    pub(super) fn publish_accepted(&self, partition: i32, id: Uuid, token: Token, out: &mut Vec<Effect>) {
+        if let Some(open) = self.open(partition, &id) {
+            let fact =
+                Fact { status: Status::Accepted, occurred_at: Some(open.accepted_at_ms), ..Fact::default() };
+            self.publish(partition, id, open, fact, token, out);
+        }
+    }
+
+    /// Forgets an open message and all that hangs on it.
+    pub(super) fn close(&mut self, partition: i32, id: Uuid) {
+        self.set_due(partition, id, None);
+        let Some(open) = self.partitions.get_mut(&partition).and_then(|p| p.open.remove(&id)) else { return };
+        let finished_in_order = open.stage == Stage::Finishing;
+        let claimed = matches!(open.stage, Stage::Claiming(_) | Stage::Claimed(_));
+        let session = self.sessions.get_mut(open.session);
+        if open.in_backlog {
+            session.backlog = session.backlog.saturating_sub(1);
+        }
+        if let Some(chat) = session.chats.get_mut(&open.chat) {
+            if finished_in_order {
+                chat.finish(id);
+            } else {
+                chat.forget(id);
+            }
+            if chat.is_idle() && !chat.is_ready {
+                session.chats.remove(&open.chat);
+            }
+        }
+        if claimed {
+            self.free_claim(open.session);
+        }
+        let now_us = self.now.wall_us;
+        self.sessions.get_mut(open.session).ready_chat(&open.chat, now_us);
+        self.offer(open.session);
+    }
+}
+
+pub(super) fn hash32(bytes: Option<&[u8]>) -> [u8; 32] {
+    bytes.and_then(|b| b.try_into().ok()).unwrap_or([0; 32])
+}

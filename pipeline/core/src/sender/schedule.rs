@@ -1,0 +1,366 @@
+//! Who goes next: base URL → tenant → session → (lane, chat). A session that is not ready costs nothing.
+
+use sluice_schemas::{ErrorClass, RateLimit, Status};
+use uuid::Uuid;
+
+use super::facts::{Fact, error};
+use super::message::{End, Next, Stage};
+use super::rate::Buckets;
+use super::session::SessionIndex;
+use super::{Effect, Phase, Sender, SessionCondition, SessionConfig};
+
+/// Expired entries of the dedupe window removed per step.
+const EXPIRED_PER_STEP: usize = 16;
+
+impl Sender {
+    /// Puts an open message where it waits: its chat's queue, or the calendar.
+    pub(super) fn enqueue(&mut self, partition: i32, id: Uuid) {
+        let now_us = self.now.wall_us;
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        open.stage = Stage::Waiting;
+        let (session, chat, lane) = (open.session, open.chat.clone(), open.lane);
+        let newly = !std::mem::replace(&mut open.in_backlog, true);
+        if open.scheduled_for_us().is_some_and(|at| at > now_us) || open.queued {
+            if newly {
+                self.sessions.get_mut(session).backlog += 1;
+            }
+            return;
+        }
+        // A message that had its turn goes back to the head.
+        let back = open.attempts > 0 || !open.state_epochs.is_empty();
+        open.queued = true;
+        let state = self.sessions.get_mut(session);
+        state.backlog += usize::from(newly);
+        let queue = state.chats.entry(chat.clone()).or_default();
+        if back {
+            queue.push_front(lane, id);
+        } else {
+            queue.push(lane, id);
+        }
+        state.ready_chat(&chat, now_us);
+        self.offer(session);
+    }
+
+    /// Sets when a waiting message is looked at next: its time, its end, or the end of patience with an
+    /// unknown session.
+    pub(super) fn arm(&mut self, partition: i32, id: Uuid) {
+        let now_us = self.now.wall_us;
+        let unknown_hold_us =
+            i64::try_from(self.settings.unknown_session_hold_ms).unwrap_or(i64::MAX / 1000) * 1000;
+        let Some(open) = self.open(partition, &id) else { return };
+        let mut due_us = open.expires_at_us;
+        match &open.stage {
+            Stage::Waiting => {
+                if open.canceled {
+                    due_us = now_us;
+                } else if let Some(at) = open.scheduled_for_us().filter(|_| !open.queued) {
+                    due_us = due_us.min(at);
+                }
+                if self.sessions.get(open.session).config.is_none() {
+                    due_us =
+                        due_us.min(open.accepted_at_ms.saturating_mul(1000).saturating_add(unknown_hold_us));
+                }
+            }
+            Stage::Retrying { not_before_us } => {
+                due_us = if open.canceled { now_us } else { due_us.min(*not_before_us) };
+            }
+            Stage::InDoubt(doubt) if !doubt.held => due_us = doubt.decide_at_ms.saturating_mul(1000),
+            _ => return,
+        }
+        self.set_due(partition, id, Some(due_us));
+    }
+
+    /// Offers a session to its bulkhead's line if it has something to send and may.
+    pub(super) fn offer(&mut self, session: SessionIndex) {
+        let now_us = self.now.wall_us;
+        let state = self.sessions.get(session);
+        if state.in_line || !state.has_ready_chat() || !state.has_room() {
+            return;
+        }
+        if let Some(holding) = state.holding(now_us) {
+            if let super::session::Holding::Down(at) = holding
+                && at > now_us
+            {
+                self.wake_session(session, at);
+            }
+            return;
+        }
+        if self.partitions.get(&state.partition).is_none_or(|part| part.phase != Phase::Owned) {
+            return;
+        }
+        let Some(bulkhead) = state.bulkhead else { return };
+        let ready_at_us = state.ready_at_us().max(self.bulkheads.get(bulkhead).throttled_until_us);
+        if ready_at_us > now_us {
+            self.wake_session(session, ready_at_us);
+            return;
+        }
+        let weight = state.config.as_ref().map_or(1, |config| config.tenant_weight);
+        let tenant = state.tenant.clone();
+        self.sessions.get_mut(session).in_line = true;
+        self.bulkheads.get(bulkhead).enter(&tenant, weight, session);
+    }
+
+    /// Claims for whoever is in line while there are slots.
+    pub(super) fn pump(&mut self, out: &mut Vec<Effect>) {
+        for bulkhead in self.bulkheads.indices() {
+            while self.bulkheads.get(bulkhead).has_slot() {
+                let Some(session) = self.bulkheads.get(bulkhead).next() else { break };
+                self.sessions.get_mut(session).in_line = false;
+                // It may have been paused, or another claim may have used its time, since it got in line.
+                if self.sessions.get(session).bulkhead == Some(bulkhead) && self.is_ready(session) {
+                    self.claim_next(session, out);
+                }
+                self.offer(session);
+            }
+        }
+    }
+
+    fn is_ready(&mut self, session: SessionIndex) -> bool {
+        let now_us = self.now.wall_us;
+        let state = self.sessions.get(session);
+        let Some(bulkhead) = state.bulkhead else { return false };
+        state.has_room()
+            && state.holding(now_us).is_none()
+            && state.ready_at_us().max(self.bulkheads.get(bulkhead).throttled_until_us) <= now_us
+            && self.partitions.get(&state.partition).is_some_and(|part| part.phase == Phase::Owned)
+    }
+
+    fn claim_next(&mut self, session: SessionIndex, out: &mut Vec<Effect>) {
+        let now_us = self.now.wall_us;
+        let state = self.sessions.get_mut(session);
+        let partition = state.partition;
+        let Some(id) = state.take_head(now_us) else { return };
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        open.queued = false;
+        if open.canceled || open.expires_at_us <= now_us {
+            self.look_again(partition, id, out);
+            return;
+        }
+        let tenant = open.command.tenant_id.clone();
+        if tenant.is_some_and(|tenant| *tenant != *self.sessions.get(session).tenant) {
+            self.end_unsent(
+                partition,
+                id,
+                Status::Failed,
+                ("tenant_mismatch", "the session belongs to another tenant"),
+                out,
+            );
+            return;
+        }
+        self.claim(partition, id, out);
+    }
+
+    /// Looks at a message whose time has come or about which something was read.
+    pub(super) fn look_again(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
+        let now_us = self.now.wall_us;
+        let unknown_hold_ms = i64::try_from(self.settings.unknown_session_hold_ms).unwrap_or(i64::MAX);
+        let Some(open) = self.open(partition, &id) else { return };
+        if open.unread > 0 {
+            // No decision while a record of ours about it is unread: its read-back looks again.
+            return;
+        }
+        let waits = matches!(open.stage, Stage::Waiting | Stage::Retrying { .. });
+        let unknown = self.sessions.get(open.session).config.is_none()
+            && open.accepted_at_ms.saturating_add(unknown_hold_ms) <= self.now.wall_ms();
+        if waits && open.canceled {
+            self.end_unsent(
+                partition,
+                id,
+                Status::Canceled,
+                ("canceled", "canceled before it was sent"),
+                out,
+            );
+        } else if waits && open.expires_at_us <= now_us {
+            let why = ("expired", "its time was up before it could be sent");
+            self.end_unsent(partition, id, Status::Expired, why, out);
+        } else if waits && unknown {
+            let why = ("unknown_session", "the session does not exist; put it, then send with a new key");
+            self.end_unsent(partition, id, Status::Failed, why, out);
+        } else {
+            match open.stage {
+                Stage::Waiting if !open.queued => {
+                    self.enqueue(partition, id);
+                    self.arm(partition, id);
+                }
+                Stage::Waiting => self.arm(partition, id),
+                Stage::Retrying { not_before_us } if not_before_us <= now_us => {
+                    self.enqueue(partition, id);
+                    self.arm(partition, id);
+                }
+                Stage::Retrying { .. } => self.wait_for_retry(partition, id),
+                Stage::Claimed(claim) => self.try_start(partition, id, claim, out),
+                Stage::InDoubt(_) => self.decide(partition, id, out),
+                _ => {}
+            }
+        }
+    }
+
+    /// A message whose next attempt is later keeps its chat waiting, but no session slot.
+    pub(super) fn wait_for_retry(&mut self, partition: i32, id: Uuid) {
+        self.hold_chat(partition, id);
+        self.arm(partition, id);
+    }
+
+    /// The message keeps its lane waiting from now on, up to `order_hold_max_ms`.
+    pub(super) fn hold_chat(&mut self, partition: i32, id: Uuid) {
+        let until_us = self.after_us(self.settings.order_hold_max_ms);
+        let Some(open) = self.open(partition, &id) else { return };
+        let (session, chat_key, lane) = (open.session, open.chat.clone(), open.lane);
+        let state = self.sessions.get_mut(session);
+        let chat = state.chats.entry(chat_key.clone()).or_default();
+        chat.release(id);
+        chat.hold(lane, id, until_us);
+        state.note_held_chat(chat_key);
+        self.wake_session(session, until_us);
+    }
+
+    /// Ends a message without (another) attempt.
+    pub(super) fn end_unsent(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        outcome: Status,
+        (code, detail): (&'static str, &str),
+        out: &mut Vec<Effect>,
+    ) {
+        let fact = Fact {
+            status: outcome,
+            error: Some(error(ErrorClass::Refused, code, detail)),
+            ..Fact::default()
+        };
+        let end = End {
+            outcome,
+            reason: Some(code.to_owned()),
+            provider_message_id: None,
+            claim_epoch: -1,
+            claim_seq: 0,
+        };
+        self.settle(partition, id, fact, Next::Done(end), out);
+    }
+
+    pub(super) fn run_timers(&mut self, out: &mut Vec<Effect>) {
+        let now_us = self.now.wall_us;
+        self.run_message_timers(now_us, out);
+        while let Some((_, session)) = pop_due(&mut self.wakes, now_us) {
+            let state = self.sessions.get_mut(session);
+            state.wake_us = None;
+            if let Some(next_us) = state.ready_held_chats(now_us) {
+                self.wake_session(session, next_us);
+            }
+            self.offer(session);
+        }
+        while let Some((_, session)) = pop_due(&mut self.look_ups, now_us) {
+            self.sessions.get_mut(session).look_up_due_us = None;
+            self.look_up(session, out);
+        }
+        self.forget_expired(out);
+        self.pump(out);
+    }
+
+    fn run_message_timers(&mut self, now_us: i64, out: &mut Vec<Effect>) {
+        let due: Vec<(i32, Uuid)> = self
+            .partitions
+            .iter()
+            .filter(|(_, part)| part.is_live())
+            .flat_map(|(n, part)| part.due.range(..=(now_us, Uuid::max())).map(|(_, id)| (*n, *id)))
+            .collect();
+        for (partition, id) in due {
+            self.set_due(partition, id, None);
+            self.look_again(partition, id, out);
+        }
+    }
+
+    /// Drops what is past the dedupe window.
+    fn forget_expired(&mut self, out: &mut Vec<Effect>) {
+        let window_ms = i64::try_from(self.settings.dedupe_window_ms).unwrap_or(i64::MAX);
+        let before_ms = self.now.wall_ms().saturating_sub(window_ms);
+        for (n, part) in &mut self.partitions {
+            if part.phase != Phase::Owned {
+                continue;
+            }
+            for id in part.done.expired(before_ms, EXPIRED_PER_STEP) {
+                out.push(Effect::Append {
+                    partition: *n,
+                    epoch: part.epoch,
+                    key: super::ledger::Key::Done(id),
+                    entry: None,
+                    urgent: false,
+                });
+            }
+        }
+    }
+
+    pub(super) fn session(
+        &mut self,
+        session_id: &str,
+        config: Option<Box<SessionConfig>>,
+        out: &mut Vec<Effect>,
+    ) {
+        let partition = self.partition_of(session_id);
+        let session = self.sessions.of(session_id, partition);
+        let bulkhead = config.as_ref().map(|config| {
+            let slots = config.base_url_in_flight_max.unwrap_or(self.settings.base_url_in_flight_max);
+            self.bulkheads.of(&config.base_url, slots)
+        });
+        let deleted = config.is_none() && self.sessions.get(session).config.is_some();
+        let state = self.sessions.get_mut(session);
+        let held = state.reserved > 0 || state.in_flight > 0;
+        if !held || state.bulkhead.is_none() || bulkhead.is_some() {
+            // Slots in use were counted in the old bulkhead and are freed there by their calls; claims are few
+            // and short, so a moved session may for a moment count one in each.
+            state.bulkhead = bulkhead.or(state.bulkhead);
+        }
+        state.configure(config);
+        let look_ups = RateLimit {
+            count: i32::try_from(self.settings.look_ups_per_minute).unwrap_or(i32::MAX),
+            per_ms: 60_000,
+            burst: 1,
+        };
+        let mut buckets = Buckets::new(&[look_ups]);
+        buckets.carry_over(&state.look_ups);
+        state.look_ups = buckets;
+        // A new record may bring a new credential: try again.
+        state.down = None;
+        if deleted {
+            self.fail_backlog(partition, session, out);
+        }
+        self.offer(session);
+        self.pump(out);
+    }
+
+    /// Ends what waits in a deleted session.
+    fn fail_backlog(&mut self, partition: i32, session: SessionIndex, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get(&partition) else { return };
+        let waiting: Vec<Uuid> = part
+            .open
+            .iter()
+            .filter(|(_, open)| open.session == session && open.unread == 0)
+            .filter(|(_, open)| matches!(open.stage, Stage::Waiting | Stage::Retrying { .. }))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            let why = ("session_deleted", "the session was deleted while the message waited");
+            self.end_unsent(partition, id, Status::Failed, why, out);
+        }
+    }
+
+    pub(super) fn condition(&mut self, session_id: &str, condition: SessionCondition, out: &mut Vec<Effect>) {
+        let partition = self.partition_of(session_id);
+        let probe_at_us = self.after_us(self.settings.session_probe_ms);
+        let session = self.sessions.of(session_id, partition);
+        let was_down = self.sessions.get(session).down.is_some();
+        let changed = self.sessions.get_mut(session).connect(condition, probe_at_us);
+        if changed {
+            self.state_hold(session, !was_down, out);
+        }
+        self.offer(session);
+        self.pump(out);
+    }
+}
+
+fn pop_due(
+    set: &mut std::collections::BTreeSet<(i64, SessionIndex)>,
+    now_us: i64,
+) -> Option<(i64, SessionIndex)> {
+    if set.first().is_some_and(|(at, _)| *at <= now_us) { set.pop_first() } else { None }
+}

@@ -1,0 +1,314 @@
+//! One session: its limits, holds, chats and place in line.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use sluice_schemas::Connection;
+
+use super::bridge::Bridge;
+use super::bulkhead::BulkheadIndex;
+use super::chat::Chat;
+use super::io::{SessionCondition, SessionConfig};
+use super::message::{ChatKey, Lane};
+use super::rate::Buckets;
+
+/// Place of a session in [`Sessions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SessionIndex(usize);
+
+#[cfg(test)]
+impl SessionIndex {
+    pub(super) fn for_tests(n: usize) -> Self {
+        Self(n)
+    }
+
+    pub(super) fn for_tests_number(self) -> usize {
+        self.0
+    }
+}
+
+/// Why a session does not send, and what releases it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holding {
+    /// Not (or no longer) known; released by its record, or its messages fail.
+    Unknown,
+    /// Paused by an operator; released by resume.
+    Paused,
+    /// Down; released by a connected status, a new record, or a probe at this time (wall µs).
+    Down(i64),
+}
+
+impl Holding {
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Unknown => "session_unknown",
+            Self::Paused => "session_paused",
+            Self::Down(_) => "session_down",
+        }
+    }
+}
+
+/// A session that answered, or is told, that it cannot send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Down {
+    pub(super) since_ms: i64,
+    pub(super) probe_at_us: i64,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) tenant: Arc<str>,
+    pub(super) config: Option<Box<SessionConfig>>,
+    pub(super) bulkhead: Option<BulkheadIndex>,
+    pub(super) condition: SessionCondition,
+    pub(super) down: Option<Down>,
+    pub(super) buckets: Buckets,
+    /// Latest bucket states read from the ledger, kept for when the limits are known.
+    recorded_tats: Vec<String>,
+    pub(super) throttled_until_us: i64,
+    /// Claims made and calls not started.
+    pub(super) reserved: u32,
+    /// Claims made and calls not ended.
+    pub(super) in_flight: u32,
+    /// Open messages that wait.
+    pub(super) backlog: usize,
+    pub(super) chats: HashMap<ChatKey, Chat>,
+    ready: [VecDeque<ChatKey>; 3],
+    /// Chats with a message that keeps a lane waiting.
+    held_chats: Vec<ChatKey>,
+    /// Whether it stands in its bulkhead's line.
+    pub(super) in_line: bool,
+    /// When it is looked at next, wall µs.
+    pub(super) wake_us: Option<i64>,
+    pub(super) bridge: Bridge,
+    pub(super) look_ups: Buckets,
+    pub(super) look_up_due_us: Option<i64>,
+}
+
+impl Session {
+    fn new(id: Arc<str>, partition: i32) -> Self {
+        Self {
+            id,
+            partition,
+            tenant: "".into(),
+            config: None,
+            bulkhead: None,
+            condition: SessionCondition::default(),
+            down: None,
+            buckets: Buckets::default(),
+            recorded_tats: Vec::new(),
+            throttled_until_us: i64::MIN,
+            reserved: 0,
+            in_flight: 0,
+            backlog: 0,
+            chats: HashMap::new(),
+            ready: Default::default(),
+            held_chats: Vec::new(),
+            in_line: false,
+            wake_us: None,
+            bridge: Bridge::default(),
+            look_ups: Buckets::default(),
+            look_up_due_us: None,
+        }
+    }
+
+    /// Takes a new configuration; what was used of the limits stays used.
+    pub(super) fn configure(&mut self, config: Option<Box<SessionConfig>>) {
+        if let Some(config) = &config {
+            let mut buckets = Buckets::new(&config.limits);
+            buckets.carry_over(&self.buckets);
+            buckets.restore(&self.recorded_tats);
+            self.buckets = buckets;
+            self.tenant = config.tenant_id.as_str().into();
+        }
+        self.config = config;
+    }
+
+    /// Takes what a ledger record says of the buckets.
+    pub(super) fn restore_tats(&mut self, tats: &[String], throttled_until_ms: Option<i64>) {
+        self.buckets.restore(tats);
+        if self.config.is_none() {
+            merge_tats(&mut self.recorded_tats, tats);
+        }
+        if let Some(ms) = throttled_until_ms {
+            self.throttled_until_us = self.throttled_until_us.max(ms.saturating_mul(1000));
+        }
+    }
+
+    /// What keeps it from sending, if anything does.
+    pub(super) fn holding(&self, now_us: i64) -> Option<Holding> {
+        if self.config.is_none() {
+            return Some(Holding::Unknown);
+        }
+        if self.condition.paused {
+            return Some(Holding::Paused);
+        }
+        match self.down {
+            Some(down) if down.probe_at_us > now_us => Some(Holding::Down(down.probe_at_us)),
+            // The probe is one message: the next waits for its outcome.
+            Some(down) if self.in_flight > 0 => Some(Holding::Down(down.probe_at_us)),
+            _ => None,
+        }
+    }
+
+    /// Earliest time the limits allow a send that is claimed now.
+    pub(super) fn ready_at_us(&self) -> i64 {
+        self.buckets.ready_at_us(self.reserved).max(self.throttled_until_us)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| self.in_flight < config.max_in_flight.max(1))
+    }
+
+    /// Puts a chat into the ready queue if its head may go.
+    pub(super) fn ready_chat(&mut self, key: &ChatKey, now_us: i64) {
+        if let Some(chat) = self.chats.get_mut(key)
+            && !chat.is_ready
+            && let Some(lane) = chat.ready_lane(now_us)
+        {
+            chat.is_ready = true;
+            self.ready[lane as usize].push_back(key.clone());
+        }
+    }
+
+    pub(super) fn note_held_chat(&mut self, key: ChatKey) {
+        if !self.held_chats.contains(&key) {
+            self.held_chats.push(key);
+        }
+    }
+
+    /// Readies chats whose holds have ended; when the next hold ends.
+    pub(super) fn ready_held_chats(&mut self, now_us: i64) -> Option<i64> {
+        let mut next_us: Option<i64> = None;
+        let mut kept = Vec::new();
+        for key in std::mem::take(&mut self.held_chats) {
+            self.ready_chat(&key, now_us);
+            if let Some(until) = self.chats.get(&key).and_then(|chat| chat.held_until_us(now_us)) {
+                next_us = Some(next_us.map_or(until, |next| next.min(until)));
+                kept.push(key);
+            }
+        }
+        self.held_chats = kept;
+        next_us
+    }
+
+    /// Whether a claim made earlier may still start its call.
+    pub(super) fn may_start(&self, now_us: i64) -> bool {
+        self.config.is_some()
+            && !self.condition.paused
+            && self.down.is_none_or(|down| down.probe_at_us <= now_us)
+    }
+
+    pub(super) fn has_ready_chat(&self) -> bool {
+        self.ready.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Takes the head of the next ready chat.
+    pub(super) fn take_head(&mut self, now_us: i64) -> Option<uuid::Uuid> {
+        for lane in Lane::ALL {
+            while let Some(key) = self.ready[lane as usize].pop_front() {
+                let Some(chat) = self.chats.get_mut(&key) else { continue };
+                chat.is_ready = false;
+                // A more urgent message may have come since the chat got ready, or a hold.
+                if let Some(lane_now) = chat.ready_lane(now_us)
+                    && let Some(id) = chat.take(lane_now)
+                {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    /// Forgets everything about messages; limits stay.
+    pub(super) fn clear(&mut self) {
+        self.chats.clear();
+        self.ready = Default::default();
+        self.held_chats.clear();
+        self.reserved = 0;
+        self.in_flight = 0;
+        self.backlog = 0;
+        self.bridge = Bridge::default();
+        self.look_up_due_us = None;
+    }
+
+    /// Takes what the provider says of the connection; true if that changes whether the session is down.
+    pub(super) fn connect(&mut self, condition: SessionCondition, probe_at_us: i64) -> bool {
+        let newer = condition.connection_at_ms >= self.condition.connection_at_ms;
+        self.condition.paused = condition.paused;
+        if !newer {
+            return false;
+        }
+        self.condition = condition;
+        let was_down = self.down.is_some();
+        match condition.connection {
+            Connection::Connected => {
+                if self.down.is_some_and(|down| down.since_ms <= condition.connection_at_ms) {
+                    self.down = None;
+                }
+            }
+            Connection::Unknown | Connection::Connecting => {}
+            _ => {
+                if self.down.is_none() {
+                    self.down = Some(Down { since_ms: condition.connection_at_ms, probe_at_us });
+                }
+            }
+        }
+        was_down != self.down.is_some()
+    }
+}
+
+fn merge_tats(kept: &mut Vec<String>, new: &[String]) {
+    for (i, tat) in new.iter().enumerate() {
+        match kept.get_mut(i) {
+            None => kept.push(tat.clone()),
+            Some(old) => {
+                let later = |t: &str| t.parse::<i64>().unwrap_or(i64::MIN);
+                if later(tat) > later(old) {
+                    old.clone_from(tat);
+                }
+            }
+        }
+    }
+}
+
+/// All sessions the process has heard of.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    all: Vec<Session>,
+    by_id: HashMap<Arc<str>, SessionIndex>,
+}
+
+impl Sessions {
+    /// The session `id`, made if it is new.
+    pub(super) fn of(&mut self, id: &str, partition: i32) -> SessionIndex {
+        if let Some(index) = self.by_id.get(id) {
+            return *index;
+        }
+        let index = SessionIndex(self.all.len());
+        let id: Arc<str> = id.into();
+        self.all.push(Session::new(id.clone(), partition));
+        self.by_id.insert(id, index);
+        index
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<SessionIndex> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn get(&self, index: SessionIndex) -> &Session {
+        &self.all[index.0]
+    }
+
+    pub(super) fn get_mut(&mut self, index: SessionIndex) -> &mut Session {
+        &mut self.all[index.0]
+    }
+
+    /// Sessions of one partition.
+    pub(super) fn of_partition(&self, partition: i32) -> Vec<SessionIndex> {
+        (0..self.all.len()).filter(|i| self.all[*i].partition == partition).map(SessionIndex).collect()
+    }
+}

@@ -1,0 +1,300 @@
+//! Laws of the sender's state machine, on a model log: every append is written and read back in order, every
+//! status is acked, calls answer what the test says.
+
+mod world;
+
+use sluice_core::outcome::{Outcome, ThrottleScope};
+use sluice_core::sender::{Effect, Input, SessionCondition};
+use sluice_schemas::{Connection, InDoubtPolicy, RateLimit, Status};
+use world::{World, config, text};
+
+#[test]
+fn a_message_goes_from_accepted_to_submitted_and_leaves_no_open_key() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    assert_eq!(world.calls.len(), 1);
+    world.answer(0, World::submitted("100"));
+    assert_eq!(world.told("k1"), [Status::Accepted, Status::Submitted]);
+    assert_eq!(world.committed, Some(1));
+    assert_eq!(world.live_keys(), ["d/"], "only Done stays after compaction");
+    assert_eq!(world.sender.gauges().open, 0);
+}
+
+#[test]
+fn a_duplicate_key_is_sent_once_and_another_body_is_refused_visibly() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.answer(0, World::submitted("100"));
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.send(text("s1", "k1", "+15551230001", "something else"));
+    assert_eq!(world.calls.len(), 1);
+    assert_eq!(world.told("k1").last(), Some(&Status::DuplicateConflict));
+    assert_eq!(world.committed, Some(4), "duplicates do not stop the commit");
+}
+
+#[test]
+fn nothing_is_committed_before_its_accepted_status_is_acked() {
+    let mut world = World::with_session("s1");
+    world.hold_acks = true;
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    assert_eq!(world.committed, None);
+    world.release_acks();
+    assert_eq!(world.committed, Some(1));
+}
+
+#[test]
+fn a_chat_keeps_order_and_has_one_message_in_flight() {
+    let mut world = World::new();
+    world.put("s1", |config| config.max_in_flight = 10);
+    for n in 0..3 {
+        world.send(text("s1", &format!("a{n}"), "+15551230001", &format!("a{n}")));
+    }
+    world.send(text("s1", "b0", "+15551230002", "b0"));
+    assert_eq!(world.texts(), ["a0", "b0"]);
+    world.answer(0, World::submitted("1"));
+    world.answer(1, World::submitted("2"));
+    world.answer(2, World::submitted("3"));
+    assert_eq!(world.texts(), ["a0", "b0", "a1", "a2"]);
+}
+
+#[test]
+fn a_session_is_never_over_its_rate_and_a_throttled_one_waits_as_told() {
+    let mut world = World::new();
+    world.put("s1", |config| config.limits = vec![RateLimit { count: 1, per_ms: 5_000, burst: 1 }]);
+    for n in 0..4 {
+        world.send(text("s1", &format!("k{n}"), &format!("+1555123000{n}"), "hi"));
+    }
+    let start = world.now.wall_us;
+    world.answer(0, World::submitted("0"));
+    world.pass_ms(4_999);
+    assert_eq!(world.calls.len(), 1);
+    world.pass_ms(1);
+    assert_eq!(world.calls.len(), 2);
+    world.answer(1, Outcome::Throttled { scope: ThrottleScope::Session, retry_after_ms: Some(60_000) });
+    world.pass_ms(59_000);
+    assert_eq!(world.calls.len(), 2, "throttled until the hint has passed");
+    world.pass_ms(6_000);
+    assert_eq!(world.calls.len(), 3);
+    let gaps: Vec<i64> = world.calls.windows(2).map(|w| w[1].1 - w[0].1).collect();
+    assert!(gaps.iter().all(|gap| *gap >= 5_000_000), "{gaps:?} from {start}");
+}
+
+#[test]
+fn a_retry_keeps_its_chat_in_order_and_ends_after_the_last_attempt() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "first"));
+    world.send(text("s1", "k2", "+15551230001", "second"));
+    for n in 0..5 {
+        assert_eq!(world.calls.len(), n + 1);
+        world.answer(n, Outcome::Retryable);
+        if n < 4 {
+            world.pass_ms(20_000);
+        }
+    }
+    assert_eq!(world.told("k1").last(), Some(&Status::Failed));
+    assert_eq!(world.texts().last().map(String::as_str), Some("second"));
+}
+
+#[test]
+fn an_attempt_that_crashed_is_in_doubt_and_never_silently_sent_again() {
+    for (policy, calls_after, last) in [
+        (InDoubtPolicy::Hold, 0, Status::InDoubt),
+        (InDoubtPolicy::Fail, 0, Status::Failed),
+        (InDoubtPolicy::Resend, 1, Status::Retrying),
+    ] {
+        let mut world = World::new();
+        world.put("s1", |config| config.in_doubt_policy = policy);
+        world.send(text("s1", "k1", "+15551230001", "hi"));
+        assert_eq!(world.calls.len(), 1);
+        world.crash();
+        world.put("s1", |config| config.in_doubt_policy = policy);
+        assert!(world.told("k1").contains(&Status::InDoubt));
+        world.pass_ms(200_000);
+        assert_eq!(world.calls.len(), 0, "not before webhooks up to then are read");
+        world.status_caught_up();
+        world.pass_ms(10_000);
+        assert_eq!(world.calls.len(), calls_after, "{policy:?}");
+        assert_eq!(world.told("k1").last(), Some(&last), "{policy:?}");
+    }
+}
+
+#[test]
+fn a_former_owners_word_settles_a_doubt() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    let former = world.take_sender();
+    world.restart();
+    world.put("s1", |_| {});
+    let status = World::late_outcome(former, 0, World::submitted("100"), world.now);
+    world.input(Input::Status { partition: 0, status: Box::new(status) });
+    assert_eq!(world.told("k1").last(), Some(&Status::Submitted));
+    assert_eq!(world.calls.len(), 0);
+    assert_eq!(world.live_keys(), ["d/", "f"]);
+}
+
+#[test]
+fn an_owner_that_was_fenced_sends_nothing() {
+    let mut world = World::with_session("s1");
+    world.pause_reads = true;
+    world.foreign_fence();
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.resume_reads();
+    assert_eq!(world.calls.len(), 0, "its claim came after the other's fence");
+    assert!(world.effects_seen.iter().any(|e| matches!(e, Effect::Drop { .. })));
+}
+
+#[test]
+fn a_claim_read_back_too_late_is_not_used() {
+    let mut world = World::with_session("s1");
+    world.pause_reads = true;
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.now.wall_us += 6_000_000;
+    world.now.boot_us += 6_000_000;
+    world.resume_reads();
+    let late: Vec<_> = world.calls.iter().map(|(call, _)| call.attempt).collect();
+    assert_eq!(late, [1], "claimed anew, and only then called");
+    assert!(world.log_kinds().contains(&"QUEUED".to_owned()), "the log learns that no call was made");
+}
+
+#[test]
+fn a_held_session_delays_no_other() {
+    let mut world = World::new();
+    world.put("s1", |_| {});
+    world.put("s2", |_| {});
+    world.condition("s1", SessionCondition { paused: true, ..SessionCondition::default() });
+    world.send(text("s1", "k1", "+15551230001", "held"));
+    world.send(text("s2", "k2", "+15551230001", "flows"));
+    assert_eq!(world.texts(), ["flows"]);
+    world.condition("s1", SessionCondition::default());
+    assert_eq!(world.texts(), ["flows", "held"]);
+}
+
+#[test]
+fn a_session_that_is_down_is_held_until_it_is_connected() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.answer(0, Outcome::SessionDown { connection: Connection::LoggedOut });
+    world.pass_ms(30_000);
+    assert_eq!(world.calls.len(), 1);
+    let connection_at_ms = world.now.wall_ms();
+    world.condition(
+        "s1",
+        SessionCondition { paused: false, connection: Connection::Connected, connection_at_ms },
+    );
+    assert_eq!(world.calls.len(), 2);
+    assert_eq!(world.calls[1].0.attempt, 1, "a session down uses no attempt");
+}
+
+#[test]
+fn a_cancel_before_is_honoured_and_one_too_late_says_so() {
+    let mut world = World::with_session("s1");
+    world.send(world::scheduled("s1", "k1", world.now.wall_ms() + 60_000));
+    world.send(world::cancel("s1", "k1", "c1"));
+    assert_eq!(world.told("k1").last(), Some(&Status::Canceled));
+    world.send(world::cancel("s1", "k2", "c2"));
+    world.send(text("s1", "k2", "+15551230001", "never"));
+    world.pass_ms(61_000);
+    assert_eq!(world.told("k2").last(), Some(&Status::Canceled));
+    assert_eq!(world.calls.len(), 0);
+    world.send(text("s1", "k3", "+15551230001", "gone"));
+    world.send(world::cancel("s1", "k3", "c3"));
+    assert_eq!(world.told("k3").last(), Some(&Status::CancelTooLate));
+    assert_eq!(world.committed, Some(6));
+}
+
+#[test]
+fn what_cannot_be_sent_ends_with_a_status_that_names_why() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "not a number", "hi"));
+    let mut late = text("s1", "k2", "+15551230001", "hi");
+    late.expires_at = Some(1);
+    world.send(late);
+    let mut other = text("s1", "k3", "+15551230001", "hi");
+    other.tenant_id = Some("other".into());
+    world.send(other);
+    world.send(text("nowhere", "k4", "+15551230001", "hi"));
+    world.pass_ms(61_000);
+    let codes: Vec<_> = world.failures();
+    assert_eq!(codes, ["bad_recipient", "expired", "tenant_mismatch", "unknown_session"]);
+    assert_eq!(world.committed, Some(4));
+}
+
+#[test]
+fn a_partition_given_back_has_nothing_under_way() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "one"));
+    world.send(text("s1", "k2", "+15551230002", "two"));
+    world.input(Input::Revoking { partition: 0 });
+    assert!(!world.given_back());
+    world.answer(0, World::submitted("1"));
+    assert!(world.given_back());
+    assert_eq!(world.calls.len(), 1, "nothing new is begun");
+    world.crash();
+    world.put("s1", |_| {});
+    world.pass_ms(1);
+    assert!(!world.told("k2").contains(&Status::InDoubt), "a clean hand-over leaves nothing in doubt");
+    assert_eq!(world.texts(), ["two"]);
+}
+
+#[test]
+fn an_echo_tells_the_whatsapp_id_and_settles_a_doubt() {
+    let mut world = World::new();
+    world.put("s1", |config| {
+        config.needs_bridge = true;
+        config.in_doubt_policy = InDoubtPolicy::Fail;
+    });
+    world.send(text("s1", "k1", "+15551230001", "one"));
+    world.answer(0, World::submitted("100"));
+    world.echo("s1", "+15551230001", "one", "3EB0A");
+    assert_eq!(world.told("k1").last(), Some(&Status::ProviderId));
+    world.send(text("s1", "k2", "+15551230001", "two"));
+    world.answer(1, Outcome::Unknown);
+    assert_eq!(world.told("k2").last(), Some(&Status::InDoubt));
+    world.echo("s1", "+15551230001", "two", "3EB0B");
+    assert_eq!(world.told("k2").last(), Some(&Status::Submitted));
+    assert_eq!(world.sender.gauges().open, 0);
+}
+
+#[test]
+fn a_message_without_an_echo_is_looked_up() {
+    let mut world = World::new();
+    world.put("s1", |config| config.needs_bridge = true);
+    world.send(text("s1", "k1", "+15551230001", "one"));
+    world.answer(0, World::submitted("100"));
+    world.pass_ms(40_000);
+    let asked = world.effects_seen.iter().find_map(|effect| match effect {
+        Effect::LookUp { message_id, provider_message_id, .. } => {
+            Some((*message_id, provider_message_id.clone()))
+        }
+        _ => None,
+    });
+    let (message_id, provider_id) = asked.expect("a look-up");
+    assert_eq!(provider_id, "100");
+    world.input(Input::LookedUp { message_id, found: Some(("3EB0".into(), None)) });
+    assert_eq!(world.told("k1").last(), Some(&Status::ProviderId));
+}
+
+#[test]
+fn restore_keeps_the_rate() {
+    let mut world = World::new();
+    let slow = |config: &mut sluice_core::sender::SessionConfig| {
+        config.limits = vec![RateLimit { count: 1, per_ms: 60_000, burst: 1 }];
+    };
+    world.put("s1", slow);
+    world.send(text("s1", "k1", "+15551230001", "one"));
+    world.answer(0, World::submitted("1"));
+    world.send(text("s1", "k2", "+15551230002", "two"));
+    world.crash();
+    world.put("s1", slow);
+    world.pass_ms(59_000);
+    assert_eq!(world.calls.len(), 0);
+    world.pass_ms(1_001);
+    assert_eq!(world.calls.len(), 1);
+}
+
+#[test]
+fn config_defaults_are_valid() {
+    assert_eq!(sluice_core::sender::Settings::default().check(), Ok(()));
+    assert_eq!(config().max_in_flight, 1);
+}
