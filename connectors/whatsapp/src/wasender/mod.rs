@@ -9,6 +9,7 @@
 mod classify;
 mod look_up;
 mod secrets;
+pub mod simulator;
 mod webhooks;
 mod wire;
 
