@@ -31,6 +31,9 @@ pub enum Outcome {
     },
     /// Nobody knows whether it was sent.
     Unknown,
+    /// The call was never begun: its claim had grown too old when the connection stood. Claimed anew; uses no
+    /// attempt and is no fact about the message.
+    NotMade,
 }
 
 /// Who has to wait after a throttling answer.

@@ -147,6 +147,26 @@ proptest! {
 }
 
 #[test]
+fn a_fact_kept_by_a_later_version_is_read_and_counted() {
+    let kept = Fact::of(&fact(Status::Held, 0, 5), NOW_MS + DAY_MS).unwrap().to_json().unwrap();
+    let later = kept.replace("\"HELD\"", "\"TELEPORTED\"").replace('{', "{\"speed\":3,");
+    let mut facts = folded(&[fact(Status::Accepted, 0, 0)]);
+    assert!(facts.insert(Fact::from_json(&later).unwrap()));
+    assert_eq!((facts.state().status, facts.state().revision), (Status::Accepted, 2));
+}
+
+#[test]
+fn without_log_times_a_fact_is_dated_by_when_it_was_seen() {
+    let seen = MessageStatus { occurred_at: NOW_MS + 9_000, ..fact(Status::Read, 0, 5_000) };
+    for received_ms in [0, -1] {
+        let fact = Fact::of(&seen, received_ms).unwrap();
+        assert_eq!((fact.at_ms, fact.observed_ms), (NOW_MS + 5_000, NOW_MS + 5_000));
+    }
+    let undated = MessageStatus { occurred_at: 0, ..seen };
+    assert_eq!(Fact::of(&undated, NOW_MS + 7_000).unwrap().at_ms, NOW_MS + 5_000);
+}
+
+#[test]
 fn the_status_climbs_the_lattice() {
     let ladder: [&[Status]; 9] = [
         &[Status::Accepted],

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use sluice_schemas::{ContentType, MessageStatus, Provider, SendError, Source, Status};
 
 /// How far back from its arrival a fact may be dated, milliseconds: WhatsApp providers redeliver for at most
@@ -29,12 +30,14 @@ pub struct Fact {
     /// Deterministic id of the event.
     pub event_id: String,
     /// What happened.
+    #[serde(deserialize_with = "known_or_default")]
     pub kind: Status,
     /// When it happened, milliseconds, within [arrival − 8 d, arrival].
     pub at_ms: i64,
     /// When Sluice saw it, milliseconds, not later than its arrival.
     pub observed_ms: i64,
     /// Who states it.
+    #[serde(deserialize_with = "known_or_default")]
     pub source: Source,
     /// The session.
     pub session_id: String,
@@ -51,6 +54,7 @@ pub struct Fact {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
     /// The provider.
+    #[serde(deserialize_with = "known_or_default")]
     pub provider: Provider,
     /// Id in the provider's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,10 +69,10 @@ pub struct Fact {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub participant: Option<String>,
     /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "known_or_default")]
     pub error: Option<SendError>,
     /// Kind of content.
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "known_or_default")]
     pub content_type: ContentType,
     /// Hash over the canonical request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +94,17 @@ pub struct Fact {
     pub labels: BTreeMap<String, String>,
 }
 
+/// A value as a later version may have kept it: what this one does not know is the default, so that one new
+/// symbol does not make a message unreadable while versions are mixed.
+fn known_or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
 fn is_default(kind: &ContentType) -> bool {
     *kind == ContentType::Unknown
 }
@@ -99,13 +114,15 @@ impl Fact {
     ///
     /// `received_ms` is when the record reached its topic (log append time). Providers' clocks are not
     /// trusted beyond it: a time outside [received − 8 d, received] is moved to the nearer end, and a missing
-    /// one is the time Sluice saw it.
+    /// one is the time Sluice saw it. A log without times (`received_ms` not above 0) leaves that to be
+    /// trusted instead.
     pub fn of(status: &MessageStatus, received_ms: i64) -> Option<Self> {
         if status.status == Status::Unknown || status.event_id.is_empty() {
             return None;
         }
         let claim = status.claim_epoch.zip(status.claim_seq).map(|(epoch, seq)| Claim { epoch, seq });
         let occurred_ms = if status.occurred_at > 0 { status.occurred_at } else { status.observed_at };
+        let received_ms = if received_ms > 0 { received_ms } else { status.observed_at };
         let earliest_ms = received_ms.saturating_sub(BACKDATE_MAX_MS);
         Some(Self {
             event_id: status.event_id.clone(),

@@ -220,12 +220,25 @@ impl Sender {
         session.buckets.arrived_by(self.now.wall_us);
         if !ours {
             // The partition has gone: the truth is still told, as evidence for the new owner.
+            let result = if result.outcome == Outcome::NotMade {
+                CallResult { outcome: Outcome::Retryable, ..result }
+            } else {
+                result
+            };
             let (fact, _) = self.judge(&inflight, &inflight.orphan, result);
             self.publish(partition, id, &inflight.orphan, fact, Token::None, out);
             self.pump(out);
             return;
         }
         session.in_flight = session.in_flight.saturating_sub(1);
+        if result.outcome == Outcome::NotMade {
+            out.push(Effect::Note(Note::ClaimExpired { message_id: id }));
+            self.drop_candidate(partition, &id, out);
+            self.queue_again(partition, id, self.now.wall_us, "claim_dropped", out);
+            self.offer(inflight.session);
+            self.pump(out);
+            return;
+        }
         self.note_session_health(&inflight, &result.outcome, out);
         let Some(open) = self.open_mut(partition, &id) else { return };
         if !matches!(result.outcome, Outcome::Throttled { .. } | Outcome::SessionDown { .. }) {
@@ -447,14 +460,14 @@ impl Sender {
                 fact.wait = Some(("session_down", None));
                 Next::Queue { not_before_us: self.now.wall_us, reason: "session_down".to_owned() }
             }
-            Outcome::Retryable if inflight.attempt < self.attempts_max(open) => {
+            Outcome::Retryable | Outcome::NotMade if inflight.attempt < self.attempts_max(open) => {
                 let backoff_ms = self.backoff_ms(inflight.attempt);
                 let not_before_us = self.after_us(backoff_ms);
                 fact.status = Status::Retrying;
                 fact.next_attempt_at = Some(ceil_ms(not_before_us));
                 Next::Queue { not_before_us, reason: "retry".to_owned() }
             }
-            Outcome::Retryable => {
+            Outcome::Retryable | Outcome::NotMade => {
                 fact.status = Status::Failed;
                 Next::Done(end(Status::Failed, Some("attempts_exhausted"), None, claim))
             }
@@ -599,14 +612,4 @@ pub(super) fn ceil_ms(us: i64) -> i64 {
 
 fn throttled_ms(until_us: i64, now_us: i64) -> Option<i64> {
     (until_us > now_us).then(|| ceil_ms(until_us))
-}
-
-/// What a connector-independent refusal looks like when the shell could not even build the call.
-pub fn unsupported(code: &str, detail: &str) -> CallResult {
-    CallResult {
-        outcome: Outcome::Permanent,
-        error: Some(error(ErrorClass::Refused, code, detail)),
-        http_status: None,
-        duration_ms: 0,
-    }
 }

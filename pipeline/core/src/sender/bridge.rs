@@ -115,7 +115,7 @@ impl Bridge {
     }
 
     /// Candidates older than `before_ms` without an id, at most `most`: they are to be looked up.
-    pub(super) fn to_look_up(&mut self, before_ms: i64, most: usize) -> Vec<(Uuid, Print, String)> {
+    pub(super) fn overdue(&mut self, before_ms: i64, most: usize) -> Vec<(Uuid, Print, String)> {
         let mut found = Vec::new();
         for (id, print) in &self.order {
             if found.len() >= most {
@@ -251,7 +251,7 @@ mod tests {
         bridge.add(b, print(), 2_000, Stage::InDoubt, 10);
         assert_eq!(bridge.echo(print(), echo("A", 2_500), 0), None);
         assert_eq!(bridge.echo(print(), echo("B", 2_600), 0), None);
-        assert_eq!(bridge.to_look_up(1_500, 5), vec![(a, print(), "100".to_owned())]);
+        assert_eq!(bridge.overdue(1_500, 5), vec![(a, print(), "100".to_owned())]);
         let found = bridge.told(a, &print(), "A", 0).expect("what is left is unique");
         assert_eq!((found.id, found.echo.whatsapp_id.as_str(), found.stage), (b, "B", Stage::InDoubt));
     }

@@ -332,7 +332,7 @@ impl Sender {
         let (partition, session_id) = (state.partition, state.id.clone());
         state.bridge.expire(forget_ms);
         if state.holding(now.wall_us).is_none() && state.look_ups.ready_at_us(0) <= now.wall_us {
-            for (id, print, provider_message_id) in state.bridge.to_look_up(before_ms, 1) {
+            for (id, print, provider_message_id) in state.bridge.overdue(before_ms, 1) {
                 state.look_ups.take(now.wall_us);
                 out.push(Effect::LookUp {
                     partition,

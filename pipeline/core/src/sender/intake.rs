@@ -23,7 +23,7 @@ impl Sender {
     pub(super) fn request(&mut self, request: Request, out: &mut Vec<Effect>) {
         let (partition, offset) = (request.partition, request.offset);
         let Some(part) = self.partitions.get_mut(&partition) else { return };
-        if part.phase != Phase::Owned || !part.intake.open(offset, request.raw.len()) {
+        if part.phase != Phase::Owned || !part.intake.take(offset, request.raw.len()) {
             return;
         }
         let token = Token::Intake { partition, epoch: part.epoch, offset };
@@ -38,6 +38,14 @@ impl Sender {
             }
         }
         self.turn_intake(partition, out);
+    }
+
+    pub(super) fn request_delayed(&mut self, partition: i32, offset: i64, bytes: usize) {
+        if let Some(part) = self.partitions.get_mut(&partition)
+            && part.phase == Phase::Owned
+        {
+            part.intake.delay(offset, bytes);
+        }
     }
 
     /// Whether the record is a request of this partition at all.

@@ -8,6 +8,8 @@ struct Slot {
     offset: i64,
     bytes: usize,
     settled: bool,
+    /// Opened before its request could be decoded.
+    delayed: bool,
 }
 
 /// The window of one partition.
@@ -21,13 +23,31 @@ pub(super) struct IntakeWindow {
 }
 
 impl IntakeWindow {
+    /// A request came, at last if it was delayed. False for a repeat, which is to be ignored.
+    pub(super) fn take(&mut self, offset: i64, bytes: usize) -> bool {
+        let at = self.slots.partition_point(|slot| slot.offset < offset);
+        match self.slots.get_mut(at) {
+            Some(slot) if slot.offset == offset => std::mem::replace(&mut slot.delayed, false),
+            _ => self.open(offset, bytes),
+        }
+    }
+
+    /// A request came that cannot be decoded yet.
+    pub(super) fn delay(&mut self, offset: i64, bytes: usize) {
+        if self.open(offset, bytes)
+            && let Some(slot) = self.slots.back_mut()
+        {
+            slot.delayed = true;
+        }
+    }
+
     /// A request came. False if its offset is not above the latest one: a repeat to ignore.
-    pub(super) fn open(&mut self, offset: i64, bytes: usize) -> bool {
+    fn open(&mut self, offset: i64, bytes: usize) -> bool {
         let last = self.slots.back().map(|slot| slot.offset).or(self.frontier.map(|next| next - 1));
         if last.is_some_and(|last| offset <= last) {
             return false;
         }
-        self.slots.push_back(Slot { offset, bytes, settled: false });
+        self.slots.push_back(Slot { offset, bytes, settled: false, delayed: false });
         self.bytes += bytes;
         true
     }
@@ -52,10 +72,6 @@ impl IntakeWindow {
     /// Next offset that may be unsettled, if any request has been settled.
     pub(super) fn frontier(&self) -> Option<i64> {
         self.frontier
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
     }
 
     /// Whether intake has to stop (`Some(true)`), may go on (`Some(false)`), or stays as it is.
@@ -87,14 +103,14 @@ mod tests {
             for offset in 0..50 {
                 prop_assert!(window.open(offset, 10));
             }
-            let mut settled = vec![false; 50];
+            let mut settled = [false; 50];
             for offset in order {
                 window.settle(offset);
                 settled[offset as usize] = true;
                 let first = settled.iter().position(|s| !s).unwrap_or(50) as i64;
                 prop_assert_eq!(window.frontier().unwrap_or(0), first);
             }
-            prop_assert!(window.is_empty());
+            prop_assert!(window.slots.is_empty());
             prop_assert_eq!(window.bytes, 0);
         }
     }
@@ -107,5 +123,16 @@ mod tests {
         window.settle(5);
         assert!(!window.open(5, 1));
         assert!(window.open(6, 1));
+    }
+
+    #[test]
+    fn a_delayed_request_holds_the_frontier_until_it_is_settled() {
+        let mut window = IntakeWindow::default();
+        window.delay(1, 1);
+        assert!(window.take(2, 1));
+        assert_eq!(window.settle(2), None);
+        assert!(window.take(1, 1));
+        assert!(!window.take(1, 1), "once only");
+        assert_eq!(window.settle(1), Some(3));
     }
 }

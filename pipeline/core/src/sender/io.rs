@@ -130,6 +130,16 @@ pub enum Input {
     },
     /// A request.
     Request(Request),
+    /// A request whose schema is still being looked up: others pass it, its offset is not committed. It comes
+    /// as [`Input::Request`] later.
+    RequestDelayed {
+        /// Partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Its size.
+        bytes: usize,
+    },
     /// A status, dead letter or re-produced request is acked.
     Acked {
         /// The token of the effect.

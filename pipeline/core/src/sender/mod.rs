@@ -193,6 +193,9 @@ impl Sender {
             Input::Revoking { partition } => self.revoking(partition, out),
             Input::Lost { partition } => self.lost(partition, out),
             Input::Request(request) => self.request(request, out),
+            Input::RequestDelayed { partition, offset, bytes } => {
+                self.request_delayed(partition, offset, bytes)
+            }
             Input::Acked { token, offset } => self.acked(token, offset, out),
             Input::Called { call, result } => self.called(call, result, out),
             Input::Status { partition, status } => self.status(partition, *status, out),
@@ -226,6 +229,11 @@ impl Sender {
             gauges.in_doubt += partition.in_doubt.len();
         }
         gauges
+    }
+
+    /// Partitions with messages whose doubt waits for the time to decide.
+    pub fn partitions_in_doubt(&self) -> Vec<i32> {
+        self.partitions.iter().filter(|(_, part)| !part.in_doubt.is_empty()).map(|(n, _)| *n).collect()
     }
 
     /// Epoch under which this process holds `partition`, if it does.

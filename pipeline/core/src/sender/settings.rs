@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// A claim not used within this time is dropped and made anew, milliseconds.
     pub claim_ttl_ms: u64,
-    /// Longest an HTTP call may take, milliseconds.
+    /// Longest an HTTP call may take, milliseconds; from the client's settings.
+    #[serde(skip)]
     pub call_timeout_ms: u64,
     /// Longest a ledger record may wait for its ack, milliseconds.
     pub ledger_timeout_ms: u64,
@@ -30,9 +31,11 @@ pub struct Settings {
     pub unknown_session_hold_ms: u64,
     /// A session that is down is tried again after this time even if nothing says it is back, milliseconds.
     pub session_probe_ms: u64,
-    /// Life of a message without `expires_at`, milliseconds.
+    /// Life of a message without `expires_at`, milliseconds; from `deployment`.
+    #[serde(skip)]
     pub ttl_ms: u64,
-    /// How long a finished message is remembered to refuse it a second time, milliseconds.
+    /// How long a finished message is remembered to refuse it a second time, milliseconds; from `deployment`.
+    #[serde(skip)]
     pub dedupe_window_ms: u64,
     /// HTTP calls at once per base URL, unless the account sets it.
     pub base_url_in_flight_max: u32,
