@@ -69,11 +69,11 @@ pub enum Recorded {
 pub enum Ignored {
     /// It happened longer ago than facts are kept.
     TooOld,
-    /// Its kind is not known to this version, or it has no event id.
+    /// Its kind is not known to this version, or it has no usable event id.
     UnknownKind,
-    /// It names no session.
+    /// It names no session, or by an id that is no id: longer than 1 KiB.
     NoSession,
-    /// It names neither a message nor an id of a provider.
+    /// It names neither a message nor an id of a provider that could be one.
     NoIds,
 }
 
@@ -109,14 +109,17 @@ pub(crate) async fn record<T: Tables>(
     let Some(fact) = Fact::of(status, received_ms) else {
         return Ok(Recorded::Ignored(Ignored::UnknownKind));
     };
-    if fact.session_id.is_empty() {
+    if !is_id(&fact.event_id) {
+        return Ok(Recorded::Ignored(Ignored::UnknownKind));
+    }
+    if !is_id(&fact.session_id) {
         return Ok(Recorded::Ignored(Ignored::NoSession));
     }
     if Write::earliest(fact.at_ms, lives.fact_ms, now_ms).is_none() {
         return Ok(Recorded::Ignored(Ignored::TooOld));
     }
     let joiner = Joiner { tables, lives, now_ms };
-    if let Some(message_id) = status.message_id.as_deref().filter(|id| !id.is_empty()) {
+    if let Some(message_id) = status.message_id.as_deref().filter(|id| is_id(id)) {
         let joined = joiner.attach(message_id, fact, None).await?;
         return Ok(Recorded::Message { message_id: message_id.to_owned(), joined });
     }
@@ -129,10 +132,19 @@ pub(crate) async fn record<T: Tables>(
     Ok(Recorded::Message { message_id: found.message_id, joined })
 }
 
+/// Most bytes of an id. Real ones have some 100; CQL allows a key of 64 KiB, and a longer one would be refused
+/// for ever.
+const ID_BYTES_MAX: usize = 1_024;
+
+/// Whether it can be an id, and so part of a key.
+pub(crate) fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= ID_BYTES_MAX
+}
+
 /// The ids a fact names its message by, the surest first.
 fn ids_of(fact: &Fact) -> Vec<IdKey> {
-    let whatsapp = fact.whatsapp_message_id.clone().filter(|id| !id.is_empty()).map(ProviderId::WhatsApp);
-    let provider = fact.provider_message_id.clone().filter(|id| !id.is_empty()).map(ProviderId::Provider);
+    let whatsapp = fact.whatsapp_message_id.clone().filter(|id| is_id(id)).map(ProviderId::WhatsApp);
+    let provider = fact.provider_message_id.clone().filter(|id| is_id(id)).map(ProviderId::Provider);
     whatsapp.into_iter().chain(provider).map(|id| id.key(&fact.session_id)).collect()
 }
 
@@ -215,11 +227,11 @@ impl<T: Tables> Joiner<'_, T> {
         };
         self.tables.put_provider_id(id, message_id, write).await?;
         let kept = self.tables.unmatched(id, UNMATCHED_MAX).await?;
-        kept.iter().map(|json| read_fact("unmatched_receipts", json)).collect()
+        Ok(kept.iter().filter_map(|json| read_kept("unmatched_receipts", Fact::from_json(json))).collect())
     }
 }
 
-/// Reads a kept fact.
-pub(crate) fn read_fact(table: &'static str, json: &str) -> Result<Fact, Error> {
-    Fact::from_json(json).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
+/// What a row holds, or nothing when it cannot be read: one bad row must not hide, or stop, all others.
+pub(crate) fn read_kept<T>(table: &'static str, read: Result<T, serde_json::Error>) -> Option<T> {
+    read.inspect_err(|error| tracing::warn!(table, %error, "a row of the message store cannot be read")).ok()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use sluice_core::fold::{FACTS_MAX, MessageFacts};
+use sluice_core::fold::{FACTS_MAX, Fact, MessageFacts};
 use sluice_schemas::{MessageState, MessageStatus, ReceivedMessage, SessionStatus};
 
 use crate::cql::CqlTables;
@@ -120,13 +120,13 @@ impl MessageStore {
 
     /// Every known fact of a message; nothing when none is.
     pub async fn facts(&self, message_id: &str) -> Result<Option<MessageFacts>, Error> {
-        if message_id.is_empty() {
+        if !join::is_id(message_id) {
             return Ok(None);
         }
         let kept = with_tables!(self, tables => tables.facts(message_id, FACTS_MAX).await)?;
         let mut facts = MessageFacts::new(message_id);
-        for json in &kept {
-            facts.insert(join::read_fact("message_facts", json)?);
+        for fact in kept.iter().filter_map(|json| join::read_kept("message_facts", Fact::from_json(json))) {
+            facts.insert(fact);
         }
         Ok(Some(facts).filter(|facts| !facts.is_empty()))
     }
@@ -166,7 +166,7 @@ impl MessageStore {
         let believed = |at_ms: &i64| *at_ms > 0 && *at_ms <= arrived_ms.saturating_add(AHEAD_MAX_MS);
         let at_ms = message.sent_at.filter(believed).unwrap_or(arrived_ms);
         let Some(life) = Write::earliest(at_ms, self.lives.fact_ms, now_ms()) else { return Ok(()) };
-        if message.session_id.is_empty() || message.event_id.is_empty() {
+        if !join::is_id(&message.session_id) || !join::is_id(&message.event_id) {
             return Ok(());
         }
         // Of two deliveries of one message the earlier stays.
@@ -176,7 +176,7 @@ impl MessageStore {
         let session_id = message.session_id.clone();
         let of_session = Timeline::Received { session_id: session_id.clone() };
         with_tables!(self, tables => tables.put_entry(&of_session, &entry, write).await)?;
-        if message.chat_id.is_empty() {
+        if !join::is_id(&message.chat_id) {
             return Ok(());
         }
         let of_chat = Timeline::Chat { session_id, chat_id: message.chat_id.clone() };
@@ -197,22 +197,23 @@ impl MessageStore {
             None => Timeline::Received { session_id },
         };
         let listed = with_tables!(self, tables => listing::entries(tables, &timeline, request).await)?;
-        let items = listed.entries.iter().map(|entry| from_json("session_received", &entry.body));
-        Ok(Page { items: items.collect::<Result<_, _>>()?, next: listed.next.as_ref().map(page::cursor) })
+        let items = listed.entries.iter().filter_map(|entry| from_json("session_received", &entry.body));
+        Ok(Page { items: items.collect(), next: listed.next.as_ref().map(page::cursor) })
     }
 
     /// Keeps a facet of a session's status; of two of one facet the later stays. `received_ms` is the log
     /// append time of its record.
     pub async fn record_session(&self, status: &SessionStatus, received_ms: i64) -> Result<(), Error> {
-        if status.session_id.is_empty() {
+        if !join::is_id(&status.session_id) {
             return Ok(());
         }
         let body = to_json("session_status", status)?;
         // A writer's clock that runs ahead must not outlast what is written after it is set right.
-        let write = Write::latest(status.updated_at.min(received_ms));
+        let updated_ms = if received_ms > 0 { status.updated_at.min(received_ms) } else { status.updated_at };
+        let write = Write::latest(updated_ms);
         let facet = status.facet.as_str();
         with_tables!(self, tables => tables.put_session_facet(&status.session_id, facet, &body, write).await)?;
-        match status.tenant_id.as_deref().filter(|tenant| !tenant.is_empty()) {
+        match status.tenant_id.as_deref().filter(|tenant| join::is_id(tenant)) {
             Some(tenant) => {
                 with_tables!(self, tables => tables.put_tenant_session(tenant, &status.session_id).await)
             }
@@ -222,11 +223,11 @@ impl MessageStore {
 
     /// What is known of a session's condition: one status for each facet told, in the order of their names.
     pub async fn session(&self, session_id: &str) -> Result<Vec<SessionStatus>, Error> {
-        if session_id.is_empty() {
+        if !join::is_id(session_id) {
             return Ok(Vec::new());
         }
         let kept = with_tables!(self, tables => tables.session_facets(session_id).await)?;
-        kept.iter().map(|json| from_json("session_status", json)).collect()
+        Ok(kept.iter().filter_map(|json| from_json("session_status", json)).collect())
     }
 
     /// The sessions of a tenant by id, each with its facets as [`Self::session`] gives them.
@@ -236,7 +237,7 @@ impl MessageStore {
         request: &PageRequest,
     ) -> Result<Page<Vec<SessionStatus>>, Error> {
         let after = request.id()?;
-        if tenant_id.is_empty() {
+        if !join::is_id(tenant_id) {
             return Ok(Page { items: Vec::new(), next: None });
         }
         let limit = request.limit();
@@ -282,8 +283,8 @@ fn to_json<T: serde::Serialize>(table: &'static str, value: &T) -> Result<String
     serde_json::to_string(value).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(table: &'static str, json: &str) -> Result<T, Error> {
-    serde_json::from_str(json).map_err(|error| Error::Corrupt { table, detail: error.to_string() })
+fn from_json<T: serde::de::DeserializeOwned>(table: &'static str, json: &str) -> Option<T> {
+    join::read_kept(table, serde_json::from_str(json))
 }
 
 #[cfg(test)]

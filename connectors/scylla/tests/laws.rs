@@ -42,6 +42,7 @@ laws! {
     facts::a_late_replay_alters_nothing,
     facts::a_fact_older_than_its_life_does_not_come_back,
     facts::a_fact_lives_by_its_own_time,
+    facts::an_unmatched_receipt_waits_no_longer_than_its_life,
     facts::what_cannot_be_kept_is_named,
     facts::a_batch_is_answered_in_its_order,
     lists::paging_returns_each_message_once,

@@ -205,6 +205,23 @@ pub(crate) async fn a_fact_lives_by_its_own_time(store: &MessageStore) {
     assert_eq!(state.status, Status::Submitted, "the younger fact stays");
 }
 
+pub(crate) async fn an_unmatched_receipt_waits_no_longer_than_its_life(store: &MessageStore) {
+    let session_id = session();
+    for (age_days, joins) in [(8, 1), (10, 0)] {
+        let at_ms = now_ms() - age_days * DAY_MS;
+        let id = age_days.to_string();
+        let early = receipt(&session_id, &id, Status::Read, at_ms);
+        assert_eq!(store.record(&early, at_ms).await.unwrap(), Recorded::Unmatched);
+        let submission = MessageStatus {
+            whatsapp_message_id: Some(id.clone()),
+            ..submitted(&session_id, &id, &id, now_ms())
+        };
+        let answer = store.record(&submission, now_ms()).await.unwrap();
+        let message_id = message_id(&session_id, &id);
+        assert_eq!(answer, Recorded::Message { message_id, joined: joins }, "{age_days} days");
+    }
+}
+
 pub(crate) async fn what_cannot_be_kept_is_named(store: &MessageStore) {
     let at_ms = now_ms();
     let session_id = session();
@@ -214,7 +231,12 @@ pub(crate) async fn what_cannot_be_kept_is_named(store: &MessageStore) {
         (MessageStatus { event_id: String::new(), ..good.clone() }, Ignored::UnknownKind),
         (MessageStatus { session_id: String::new(), ..good.clone() }, Ignored::NoSession),
         (MessageStatus { message_id: None, ..good.clone() }, Ignored::NoIds),
-        (MessageStatus { message_id: Some(String::new()), ..good }, Ignored::NoIds),
+        (MessageStatus { message_id: Some(String::new()), ..good.clone() }, Ignored::NoIds),
+        // What CQL would refuse as a key, for ever.
+        (MessageStatus { event_id: "e".repeat(70_000), ..good.clone() }, Ignored::UnknownKind),
+        (MessageStatus { session_id: "s".repeat(70_000), ..good.clone() }, Ignored::NoSession),
+        (MessageStatus { message_id: Some("m".repeat(70_000)), ..good }, Ignored::NoIds),
+        (receipt(&session_id, &"w".repeat(70_000), Status::Read, at_ms), Ignored::UnknownKind),
     ];
     for (status, reason) in bad {
         assert_eq!(store.record(&status, at_ms).await.unwrap(), Recorded::Ignored(reason));
