@@ -1,35 +1,31 @@
-//! Dead letters: a record the pipeline could not process, kept with its bytes and the reason.
+//! Dead letters of the reading roles: a record the pipeline could not process, kept with its bytes and the
+//! reason.
 //!
-//! Only the role decides that a record is dead; the letter is acked by the broker before the record's
-//! offset may be committed.
+//! Only the role decides that a record is dead; the letter is acked by the broker before the record's offset may
+//! be committed.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use sluice_kafka::clock;
+use sluice_kafka::dead_letters::{Death, dead_letter};
+use sluice_kafka::record::Record;
+use sluice_kafka::registry::{Codec, Codecs, DecodeError};
 use sluice_schemas::codec;
-use sluice_schemas::{DeadLetter, DeadLetterReason};
+use sluice_schemas::topics::{Names, Topic};
+use sluice_schemas::{DeadLetter, DeadLetterReason, headers};
+use tokio::time::Instant;
 
-/// The record that died, as the consumer saw it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Dead<'a> {
-    /// Topic it was read from.
-    pub(crate) topic: &'a str,
-    /// Partition.
-    pub(crate) partition: i32,
-    /// Offset.
-    pub(crate) offset: i64,
-    /// Timestamp of the record, milliseconds since the epoch.
-    pub(crate) timestamp_ms: i64,
-    /// Key bytes.
-    pub(crate) key: Option<&'a [u8]>,
-    /// Value bytes.
-    pub(crate) value: Option<&'a [u8]>,
-    /// Headers, in their order.
-    pub(crate) headers: &'a [(String, Vec<u8>)],
-}
+use crate::consume::writer::Encoded;
+use crate::telemetry::metrics::Metrics;
 
-/// Why it died.
+/// How long an unknown schema is asked for while the registry does not answer. After that the record goes to the
+/// dead letters, whole, so that those behind it do not wait longer.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(30);
+const REGISTRY_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a record died.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cause {
     /// The kind, for filters and metrics.
@@ -43,91 +39,187 @@ impl Cause {
     pub(crate) fn new(reason: DeadLetterReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
+}
 
-    /// The cause that a decoding error is.
-    pub(crate) fn decoding(error: &codec::Error) -> Self {
-        let reason = match error {
-            codec::Error::Magic { .. } => DeadLetterReason::WrongMagic,
-            codec::Error::UnknownSchema(_) => DeadLetterReason::UnknownSchema,
-            codec::Error::Datum { .. } | codec::Error::Resolve { .. } => DeadLetterReason::Undecodable,
-        };
-        Self::new(reason, error.to_string())
+/// So many records died one after another that something other than the records is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{run} records in a row became dead letters, the limit; the last: {reason} ({detail}). Look at \
+     `sluice dead-letters list`, at the registry and at what was deployed last"
+)]
+pub(crate) struct TooManyDead {
+    run: u64,
+    reason: &'static str,
+    detail: String,
+}
+
+/// Makes the dead letters of one role. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct DeadLetters {
+    role: &'static str,
+    topic: String,
+    codec: Codec<DeadLetter>,
+    metrics: Arc<Metrics>,
+    run: Arc<AtomicU64>,
+    run_max: u64,
+}
+
+impl DeadLetters {
+    /// The dead letters of `role`, which ends when `run_max` records in a row died.
+    pub(crate) fn new(
+        role: &'static str,
+        names: &Names,
+        codecs: &Codecs,
+        metrics: Arc<Metrics>,
+        run_max: u64,
+    ) -> Self {
+        Self {
+            role,
+            topic: names.get(Topic::DeadLetters).to_owned(),
+            codec: codecs.codec(Topic::DeadLetters),
+            metrics,
+            run: Arc::default(),
+            run_max,
+        }
+    }
+
+    /// A record was processed: the run of dead ones is over.
+    pub(crate) fn alive(&self) {
+        if self.run.load(Ordering::Relaxed) > 0 {
+            self.run.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The letter for `record`, ready to be written.
+    ///
+    /// # Errors
+    /// If too many died in a row.
+    pub(crate) fn letter(&self, record: &Record, cause: Cause) -> Result<Encoded, TooManyDead> {
+        let reason = cause.reason.as_str();
+        let run = self.run.fetch_add(1, Ordering::Relaxed) + 1;
+        self.metrics.dead_letters.with_label_values(&[self.role, reason]).inc();
+        tracing::warn!(
+            role = self.role,
+            topic = %record.partition.topic,
+            partition = record.partition.number,
+            offset = record.offset,
+            session_id = record.header_str(headers::SESSION_ID),
+            message_id = record.header_str(headers::MESSAGE_ID),
+            reason,
+            detail = cause.detail,
+            "record is dead"
+        );
+        if run >= self.run_max {
+            return Err(TooManyDead { run, reason, detail: cause.detail });
+        }
+        let death =
+            Death { role: self.role, reason: cause.reason, detail: cause.detail, at_ms: clock::wall_ms() };
+        let letter = dead_letter(record, death);
+        let mut all = vec![(headers::EVENT_TYPE, reason.to_owned())];
+        for name in [headers::TENANT_ID, headers::SESSION_ID, headers::MESSAGE_ID, headers::TRACEPARENT] {
+            if let Some(value) = record.header_str(name) {
+                all.push((name, value.to_owned()));
+            }
+        }
+        Ok(Encoded {
+            topic: self.topic.clone(),
+            partition: None,
+            key: letter.key.clone().unwrap_or_default(),
+            value: self.codec.encode(&letter),
+            headers: all,
+        })
     }
 }
 
-/// The letter for `dead`.
+/// Decodes `record`, asking the registry for a schema that is not known yet.
 ///
-/// `ids` of the session and message are taken from the record's headers, where they stand as text.
-pub(crate) fn letter(dead: Dead<'_>, role: &str, cause: Cause, now_ms: i64) -> DeadLetter {
-    let headers: BTreeMap<String, String> =
-        dead.headers.iter().map(|(name, value)| (name.clone(), header_text(value))).collect();
-    let id = |name: &str| headers.get(name).cloned();
-    DeadLetter {
-        source_topic: dead.topic.to_owned(),
-        source_partition: dead.partition,
-        source_offset: dead.offset,
-        source_timestamp: dead.timestamp_ms,
-        key: dead.key.map(<[u8]>::to_vec),
-        value: dead.value.map(<[u8]>::to_vec),
-        role: role.to_owned(),
-        reason: cause.reason,
-        detail: cause.detail,
-        session_id: id(sluice_schemas::headers::SESSION_ID),
-        message_id: id(sluice_schemas::headers::MESSAGE_ID),
-        idempotency_key: None,
-        dead_at: now_ms,
-        replay_of: None,
-        replay_count: 0,
-        headers,
+/// # Errors
+/// The cause of its death.
+pub(crate) async fn decode<T: codec::Record>(codec: &Codec<T>, record: &Record) -> Result<T, Cause> {
+    let deadline = Instant::now() + REGISTRY_PATIENCE;
+    loop {
+        let error = match codec.decode_or_fetch(record).await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        match cause_of(&error) {
+            Some(cause) => return Err(cause),
+            None if Instant::now() >= deadline => {
+                return Err(Cause::new(DeadLetterReason::UnknownSchema, error.to_string()));
+            }
+            None => {
+                tracing::warn!(%error, "waiting for the schema registry");
+                tokio::time::sleep(REGISTRY_RETRY).await;
+            }
+        }
     }
 }
 
-/// A header as text: UTF-8 as it is, anything else as `base64:` and its bytes, so that nothing is lost.
-fn header_text(value: &[u8]) -> String {
-    match std::str::from_utf8(value) {
-        Ok(text) => text.to_owned(),
-        Err(_) => format!("base64:{}", STANDARD.encode(value)),
-    }
-}
-
-/// Key of the letter: the record's own, so that letters of one session lie together.
-pub(crate) fn key_of(letter: &DeadLetter) -> Vec<u8> {
-    letter.key.clone().unwrap_or_default()
+/// The cause of death that a decoding error is; none if trying again may help.
+pub(crate) fn cause_of(error: &DecodeError) -> Option<Cause> {
+    error.dead_letter_reason().map(|reason| Cause::new(reason, error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_schemas::codec::SchemaRef;
+    use sluice_kafka::record::{Headers, Partition};
 
-    #[test]
-    fn a_letter_keeps_every_byte_and_says_where_it_came_from() {
-        let headers = vec![
-            ("sluice-session-id".to_owned(), b"s1".to_vec()),
-            ("__value_schema_id".to_owned(), vec![1, 0xff, 0xfe]),
-        ];
-        let dead = Dead {
-            topic: "wa.messages.status",
-            partition: 3,
+    fn letters(run_max: u64) -> DeadLetters {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        DeadLetters::new("reducer", &Names::default(), &Codecs::fixed(), metrics, run_max)
+    }
+
+    fn record() -> Record {
+        Record {
+            partition: Partition::new("wa.messages.status", 3),
             offset: 41,
             timestamp_ms: 7,
-            key: Some(b"s1"),
-            value: Some(&[0, 0, 0]),
-            headers: &headers,
-        };
-        let letter = letter(dead, "reducer", Cause::new(DeadLetterReason::WrongMagic, "why"), 9);
-        assert_eq!(letter.value.as_deref(), Some(&[0_u8, 0, 0][..]));
-        assert_eq!((letter.source_partition, letter.source_offset, letter.dead_at), (3, 41, 9));
-        assert_eq!(letter.session_id.as_deref(), Some("s1"));
-        assert_eq!(letter.headers["__value_schema_id"], "base64:Af/+");
-        assert_eq!(key_of(&letter), b"s1");
+            key: Some("s1".into()),
+            value: Some(bytes::Bytes::from_static(&[9, 9])),
+            headers: Headers::pack([(headers::SESSION_ID, Some(&b"s1"[..]))]),
+        }
     }
 
     #[test]
-    fn each_decoding_error_has_its_reason() {
-        let magic = codec::Error::Magic { what: "it is empty" };
-        assert_eq!(Cause::decoding(&magic).reason, DeadLetterReason::WrongMagic);
-        let schema = codec::Error::UnknownSchema(SchemaRef::Id(7));
-        assert_eq!(Cause::decoding(&schema).reason, DeadLetterReason::UnknownSchema);
+    fn a_letter_keeps_the_key_the_bytes_and_the_headers_to_filter_by() {
+        let encoded = letters(10).letter(&record(), Cause::new(DeadLetterReason::WrongMagic, "why")).unwrap();
+        assert_eq!((encoded.topic.as_str(), encoded.key.as_slice()), ("wa.dead-letters", &b"s1"[..]));
+        assert!(encoded.headers.contains(&(headers::EVENT_TYPE, "WRONG_MAGIC".to_owned())));
+        assert!(encoded.headers.contains(&(headers::SESSION_ID, "s1".to_owned())));
+        let codec: Codec<DeadLetter> = Codecs::fixed().codec(Topic::DeadLetters);
+        let letter = codec.decode_bytes(&encoded.value, None).unwrap();
+        assert_eq!(letter.value.as_deref(), Some(&[9_u8, 9][..]));
+        assert_eq!((letter.source_partition, letter.source_offset), (3, 41));
+    }
+
+    #[test]
+    fn too_many_dead_in_a_row_end_the_role_and_a_live_one_between_them_does_not() {
+        let letters = letters(3);
+        let cause = || Cause::new(DeadLetterReason::Undecodable, "x");
+        for _ in 0..5 {
+            assert!(letters.letter(&record(), cause()).is_ok());
+            assert!(letters.letter(&record(), cause()).is_ok());
+            letters.alive();
+        }
+        let results: Vec<_> = (0..3).map(|_| letters.letter(&record(), cause()).is_ok()).collect();
+        assert_eq!(results, [true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn each_way_to_be_undecodable_has_its_reason() {
+        let codec: Codec<DeadLetter> = Codecs::fixed().codec(Topic::DeadLetters);
+        let whole = codec.encode(&DeadLetter::default());
+        let cases: [(Option<Vec<u8>>, DeadLetterReason); 5] = [
+            (Some(whole[..whole.len() - 1].to_vec()), DeadLetterReason::Undecodable),
+            (Some([&[0, 0, 0, 0xff, 0xff], &whole[5..]].concat()), DeadLetterReason::UnknownSchema),
+            (Some([&[1], &whole[1..]].concat()), DeadLetterReason::WrongMagic),
+            (Some(Vec::new()), DeadLetterReason::WrongMagic),
+            (None, DeadLetterReason::MissingField),
+        ];
+        for (value, reason) in cases {
+            let record = Record { value: value.map(bytes::Bytes::from), ..record() };
+            assert_eq!(decode(&codec, &record).await.unwrap_err().reason, reason);
+        }
     }
 }

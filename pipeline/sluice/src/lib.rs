@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod cli;
+mod consume;
 mod dead_letters;
 pub mod deps;
 pub mod directory;
@@ -13,6 +14,7 @@ pub mod edge;
 pub mod lifecycle;
 pub mod processor;
 pub mod query;
+pub mod reducer;
 pub mod roles;
 pub mod sealing;
 pub mod settings;

@@ -5,7 +5,6 @@ mod config;
 pub(crate) mod failure;
 pub(crate) mod output;
 mod run;
-pub(crate) mod topic_forms;
 
 use std::process::ExitCode;
 

@@ -7,6 +7,8 @@ use sluice_schemas::{
 };
 use sluice_whatsapp::connector::Event;
 
+use crate::directory::status_key;
+
 /// A record to write, with everything but its encoding.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Output {
@@ -135,7 +137,7 @@ fn connection_output(mut status: SessionStatus, webhook: &InboundWebhook, owner:
     let all = common_headers(owner, status.connection.as_str());
     Output {
         topic: Topic::SessionsStatus,
-        key: format!("{}/{}", owner.session_id, Facet::Connection.as_str()),
+        key: status_key(&owner.session_id, Facet::Connection),
         session_id: owner.session_id.clone(),
         headers: with_trace(all, webhook),
         value: Value::Connection(Box::new(status)),
@@ -204,7 +206,7 @@ mod tests {
         let status = SessionStatus { connection: Connection::LoggedOut, ..Default::default() };
         let output = output(Event::Connection(Box::new(status)));
         assert_eq!(output.topic, Topic::SessionsStatus);
-        assert_eq!((output.key.as_str(), output.session_id.as_str()), ("s1/CONNECTION", "s1"));
+        assert_eq!((output.key.as_str(), output.session_id.as_str()), ("s1/connection", "s1"));
     }
 
     #[test]

@@ -1,3 +1,102 @@
 //! The processor: provider webhooks in, facts about messages and sessions out.
+//!
+//! `webhooks.inbound` is read at least once: the offset of a webhook is committed after everything it told is
+//! acknowledged. A repeat writes the same records again, with the same event ids.
 
 pub(crate) mod address;
+mod handler;
+mod owner;
+pub(crate) mod translate;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sluice_kafka::producer::Producer;
+use sluice_kafka::registry::Codecs;
+use sluice_kafka::settings::ProducerOptions;
+use sluice_schemas::Facet;
+use sluice_schemas::topics::Topic;
+use sluice_whatsapp::Registry as Connectors;
+use tokio_util::sync::CancellationToken;
+
+use self::handler::{Handler, Shared};
+use self::translate::Connections;
+use crate::consume::{self, Limits, writer::Writer};
+use crate::dead_letters::DeadLetters;
+use crate::directory::Directory;
+use crate::lifecycle::Readiness;
+use crate::telemetry::metrics::Metrics;
+
+/// Name of the role in groups, dead letters and metrics.
+pub(crate) const ROLE: &str = "processor";
+
+/// Settings of the processor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Bounds of reading.
+    pub limits: Limits,
+    /// Dead letters in a row after which the role ends, because something other than the webhooks is wrong.
+    pub dead_run_max: u64,
+}
+
+/// What the processor needs.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// How to reach Kafka, and what its topics are called.
+    pub kafka: sluice_kafka::settings::Settings,
+    /// Partitions of the session-placed topics, as the brokers have them.
+    pub partitions: i32,
+    /// Codecs of the topics.
+    pub codecs: Codecs,
+    /// The providers.
+    pub connectors: Connectors,
+    /// Accounts and sessions.
+    pub directory: Directory,
+    /// Metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// Readiness of the process.
+    pub readiness: Readiness,
+}
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+/// If Kafka cannot be used, or so much is dead that something other than the webhooks must be wrong.
+pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let ready = deps.readiness.latch("processor.directory");
+    tokio::select! {
+        // Without the directory nobody knows whose webhook it is.
+        () = deps.directory.loaded() => ready.set(true),
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    let options = ProducerOptions::default();
+    let (producer, _deliveries) = Producer::<()>::open(&deps.kafka, &options)?;
+    let names = deps.kafka.names();
+    let mut connections = Connections::default();
+    for session in deps.directory.sessions() {
+        let id = &session.record.session_id;
+        if let Some(status) = deps.directory.status(id, Facet::Connection) {
+            connections.known(id, status.occurred_at);
+        }
+    }
+    let shared = Shared::new(
+        handler::Parts {
+            dead: DeadLetters::new(ROLE, &names, &deps.codecs, deps.metrics.clone(), settings.dead_run_max),
+            writer: Writer::new(producer, options.message_timeout_ms),
+            partitions: deps.partitions,
+            connectors: deps.connectors,
+            directory: deps.directory,
+            metrics: deps.metrics,
+            names: names.clone(),
+        },
+        &deps.codecs,
+        connections,
+    );
+    let topics = [names.get(Topic::WebhooksInbound)];
+    let source = consume::Source { kafka: &deps.kafka, role: ROLE, topics: &topics, reread_ms: None };
+    consume::run(source, Handler::new(shared), &settings.limits, shutdown).await
+}
+
+#[cfg(test)]
+mod tests;

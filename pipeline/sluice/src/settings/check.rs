@@ -12,6 +12,7 @@ use crate::sealing::Sealer;
 pub fn check(settings: &Settings) -> Result<(), Vec<String>> {
     let mut wrong = Vec::new();
     limits(settings, &mut wrong);
+    reading(settings, &mut wrong);
     listeners(settings, &mut wrong);
     tokens(settings, &mut wrong);
     if let Err(error) = Sealer::new(&settings.credentials) {
@@ -28,6 +29,30 @@ pub fn check(settings: &Settings) -> Result<(), Vec<String>> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
+/// Bounds of the roles that read topics.
+fn reading(settings: &Settings, wrong: &mut Vec<String>) {
+    for (role, limits) in [("processor", &settings.processor.limits), ("reducer", &settings.reducer.limits)] {
+        let positive = [
+            ("in_flight_records_max", limits.in_flight_records_max as u64),
+            ("in_flight_bytes_max", limits.in_flight_bytes_max as u64),
+            ("batches_max", limits.batches_max as u64),
+            ("batch_records_max", limits.batch_records_max as u64),
+            ("commit_interval_ms", limits.commit_interval_ms),
+            ("drain_timeout_ms", limits.drain_timeout_ms),
+        ];
+        for (key, _) in positive.into_iter().filter(|(_, value)| *value == 0) {
+            wrong.push(format!("{role}.limits.{key} must be more than 0"));
+        }
+    }
+    if settings.reducer.limits.batches_max > 1 {
+        wrong.push(
+            "reducer.limits.batches_max must be 1: raise batch_records_max instead, or an older state of a message \
+             could be published after a newer one"
+                .to_owned(),
+        );
+    }
+}
+
 fn limits(settings: &Settings, wrong: &mut Vec<String>) {
     let edge = &settings.edge;
     let positive = [
@@ -41,6 +66,8 @@ fn limits(settings: &Settings, wrong: &mut Vec<String>) {
         ("edge.in_flight_max", edge.in_flight_max as u64),
         ("deployment.ttl_ms", settings.deployment.ttl_ms as u64),
         ("deployment.stop_timeout_ms", settings.deployment.stop_timeout_ms),
+        ("deployment.broker_probe_interval_ms", settings.deployment.broker_probe_interval_ms),
+        ("deployment.broker_probe_timeout_ms", settings.deployment.broker_probe_timeout_ms),
     ];
     for (key, value) in positive {
         if value == 0 {

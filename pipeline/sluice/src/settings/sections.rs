@@ -30,6 +30,10 @@ pub struct Settings {
     pub admin: Admin,
     /// Logs.
     pub log: Log,
+    /// The processor role.
+    pub processor: crate::processor::Settings,
+    /// The reducer role.
+    pub reducer: crate::reducer::Settings,
     /// The query role.
     pub query: Query,
 }
@@ -95,6 +99,14 @@ pub struct Deployment {
     pub dedupe_window_ms: i64,
     /// Time all components together have to stop, milliseconds.
     pub stop_timeout_ms: u64,
+    /// How often the brokers are asked whether they are there, milliseconds.
+    pub broker_probe_interval_ms: u64,
+    /// How long they may take to answer, milliseconds.
+    pub broker_probe_timeout_ms: u64,
+    /// Whether replicas and the settings that keep records safe are checked at start; off only in dev.
+    pub check_durability: bool,
+    /// Whether schemas that are missing in the registry are registered at start.
+    pub register_schemas: bool,
 }
 
 /// Who may call the API.
@@ -235,4 +247,11 @@ pub enum LogRecipients {
 pub struct Query {
     /// Address of the reads.
     pub listen: SocketAddr,
+    /// A read is answered within this time, milliseconds.
+    pub request_timeout_ms: u64,
+    /// Reads at once; more are answered 503.
+    pub in_flight_max: usize,
+    /// For this long after it was first asked for, a message that is not there is `not-yet-visible` and not
+    /// `unknown-message`, milliseconds.
+    pub visible_within_ms: u64,
 }

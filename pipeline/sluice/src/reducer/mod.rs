@@ -1,0 +1,107 @@
+//! The reducer: facts about messages in, rows of the message store and folded states out.
+//!
+//! Per batch: facts are written blind, then each message they touch is read back once, and its state published
+//! with its revision. One batch at a time, so that the states of a message appear in the order they were read
+//! back in; facts that come meanwhile wait and go together in the next batch. Offsets are committed after the
+//! store and the broker have acknowledged everything. A repeat writes the same rows and publishes the same
+//! states.
+
+pub(crate) mod check;
+mod handler;
+pub(crate) mod settle;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sluice_kafka::producer::Producer;
+use sluice_kafka::registry::Codecs;
+use sluice_kafka::settings::ProducerOptions;
+use sluice_schemas::topics::Topic;
+use sluice_scylla::MessageStore;
+use tokio_util::sync::CancellationToken;
+
+use self::handler::{Handler, Parts};
+use crate::consume::{self, Limits, writer::Writer};
+use crate::dead_letters::DeadLetters;
+use crate::lifecycle::Readiness;
+use crate::telemetry::metrics::Metrics;
+
+/// Name of the role in groups, dead letters and metrics.
+pub(crate) const ROLE: &str = "reducer";
+
+/// Settings of the reducer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Bounds of reading. `batches_max` must be 1.
+    pub limits: Limits,
+    /// A partition that comes begins this long before now, so that states a former owner read back and did not
+    /// publish are published, milliseconds; 0: where the group left off.
+    pub reread_ms: i64,
+    /// Dead letters in a row after which the role ends, because something other than the records is wrong.
+    pub dead_run_max: u64,
+}
+
+/// What the reducer needs.
+#[derive(Clone)]
+pub struct Deps {
+    /// How to reach Kafka, and what its topics are called.
+    pub kafka: sluice_kafka::settings::Settings,
+    /// Codecs of the topics.
+    pub codecs: Codecs,
+    /// The store.
+    pub store: MessageStore,
+    /// Metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// Readiness of the process.
+    pub readiness: Readiness,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("reducer::Deps").finish_non_exhaustive()
+    }
+}
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+/// If Kafka cannot be used, the store refuses for good, or so much is dead that something other than the
+/// records must be wrong.
+pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let options = ProducerOptions::default();
+    let (producer, _deliveries) = Producer::<()>::open(&deps.kafka, &options)?;
+    let names = deps.kafka.names();
+    let ready = deps.readiness.latch("reducer.store");
+    let parts = Parts {
+        dead: DeadLetters::new(ROLE, &names, &deps.codecs, deps.metrics.clone(), settings.dead_run_max),
+        writer: Writer::new(producer, options.message_timeout_ms),
+        store: deps.store,
+        metrics: deps.metrics,
+        names: names.clone(),
+        ready,
+        shutdown: shutdown.clone(),
+    };
+    let handler = Handler::new(parts, &deps.codecs);
+    tokio::select! {
+        () = handler.wait_for_store() => {}
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    let topics = [
+        names.get(Topic::MessagesStatus),
+        names.get(Topic::MessagesReceived),
+        names.get(Topic::SessionsStatus),
+    ];
+    let source = consume::Source {
+        kafka: &deps.kafka,
+        role: ROLE,
+        topics: &topics,
+        reread_ms: Some(settings.reread_ms).filter(|ms| *ms > 0),
+    };
+    // States of one message must be published in the order they were read back in.
+    let limits = Limits { batches_max: 1, ..settings.limits.clone() };
+    consume::run(source, handler, &limits, shutdown).await
+}
+
+#[cfg(test)]
+mod tests;
