@@ -25,6 +25,7 @@ use crate::mailbox::{Inbox, Mailbox, channel};
 use crate::record::{Partition, Record};
 use crate::settings::Settings;
 
+mod commit;
 mod context;
 mod thread;
 
@@ -144,6 +145,8 @@ enum Command {
     Commit(Vec<(Partition, i64)>, Reply),
     Release(Vec<(Partition, Option<i64>)>, Reply),
     Close(oneshot::Sender<()>),
+    /// From the committing thread: what became of a commit.
+    Committed(u64, Result<(), KafkaError>),
 }
 
 /// A member of a consumer group. Dropping it leaves the group in the background.

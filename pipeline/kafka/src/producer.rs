@@ -111,9 +111,9 @@ enum Ticket<T> {
     Waiter(Reply),
 }
 
-/// Counts, and the way to the owner.
-struct Shared<T> {
-    deliveries: mpsc::UnboundedSender<Delivery<T>>,
+/// What is under way.
+#[derive(Debug, Default)]
+struct Counts {
     /// Given to librdkafka and not yet reported.
     unreported: AtomicUsize,
     /// Sent by the owner and not yet collected by it; a record that is waited for counts until reported.
@@ -121,7 +121,7 @@ struct Shared<T> {
     idle: Notify,
 }
 
-impl<T> Shared<T> {
+impl Counts {
     fn reported(&self) {
         if self.unreported.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.idle.notify_waiters();
@@ -129,7 +129,10 @@ impl<T> Shared<T> {
     }
 }
 
-struct Context<T>(Arc<Shared<T>>);
+struct Context<T> {
+    deliveries: mpsc::UnboundedSender<Delivery<T>>,
+    counts: Arc<Counts>,
+}
 
 impl<T: Send + Sync + 'static> ClientContext for Context<T> {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -148,21 +151,21 @@ impl<T: Send + Sync + 'static> ProducerContext for Context<T> {
         match *ticket {
             Ticket::Owner(token) => {
                 // Counted down when collected. An owner that has dropped its end no longer wants to know.
-                let _ = self.0.deliveries.send(Delivery { token, result });
+                let _ = self.deliveries.send(Delivery { token, result });
             }
             Ticket::Waiter(reply) => {
-                self.0.uncollected.fetch_sub(1, Ordering::Relaxed);
+                self.counts.uncollected.fetch_sub(1, Ordering::Relaxed);
                 let _ = reply.send(result);
             }
         }
-        self.0.reported();
+        self.counts.reported();
     }
 }
 
 struct Inner<T: Send + Sync + 'static> {
     /// Taken only by `drop`.
     native: Option<ThreadedProducer<Context<T>>>,
-    shared: Arc<Shared<T>>,
+    counts: Arc<Counts>,
     uncollected_max: usize,
     close_timeout: Duration,
 }
@@ -208,13 +211,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for Producer<T> {
 #[derive(Debug)]
 pub struct Deliveries<T> {
     receiver: mpsc::UnboundedReceiver<Delivery<T>>,
-    shared: Arc<Shared<T>>,
-}
-
-impl<T> std::fmt::Debug for Shared<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("unreported", &self.unreported).finish_non_exhaustive()
-    }
+    counts: Arc<Counts>,
 }
 
 impl<T: Send + Sync + 'static> Deliveries<T> {
@@ -222,14 +219,14 @@ impl<T: Send + Sync + 'static> Deliveries<T> {
     /// gone and all is reported. Safe to cancel.
     pub async fn collect(&mut self, batch: &mut Vec<Delivery<T>>, max: usize) -> usize {
         let count = self.receiver.recv_many(batch, max).await;
-        self.shared.uncollected.fetch_sub(count, Ordering::Relaxed);
+        self.counts.uncollected.fetch_sub(count, Ordering::Relaxed);
         count
     }
 
     /// Waits for one report; none as for `collect`. Safe to cancel.
     pub async fn next(&mut self) -> Option<Delivery<T>> {
         let delivery = self.receiver.recv().await?;
-        self.shared.uncollected.fetch_sub(1, Ordering::Relaxed);
+        self.counts.uncollected.fetch_sub(1, Ordering::Relaxed);
         Some(delivery)
     }
 }
@@ -238,21 +235,19 @@ impl<T: Send + Sync + 'static> Producer<T> {
     /// Opens a producer and the receiver of its reports.
     pub fn open(settings: &Settings, options: &ProducerOptions) -> Result<(Self, Deliveries<T>), OpenError> {
         let (deliveries, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
-            deliveries,
-            unreported: AtomicUsize::new(0),
-            uncollected: AtomicUsize::new(0),
-            idle: Notify::new(),
-        });
+        let counts = Arc::<Counts>::default();
         let config = settings.producer(options);
-        let native = ThreadedProducer::from_config_and_context(&config, Context(Arc::clone(&shared)))?;
+        let native = ThreadedProducer::from_config_and_context(
+            &config,
+            Context { deliveries, counts: Arc::clone(&counts) },
+        )?;
         let inner = Inner {
             native: Some(native),
-            shared: Arc::clone(&shared),
+            counts: Arc::clone(&counts),
             uncollected_max: options.queue_messages_max,
             close_timeout: Duration::from_millis(u64::from(options.message_timeout_ms) + 1_000),
         };
-        Ok((Self { inner: Arc::new(inner) }, Deliveries { receiver, shared }))
+        Ok((Self { inner: Arc::new(inner) }, Deliveries { receiver, counts }))
     }
 
     /// Hands a record to librdkafka; never waits. The token comes back in a [`Delivery`].
@@ -286,15 +281,15 @@ impl<T: Send + Sync + 'static> Producer<T> {
         record: Outgoing<'_>,
         ticket: Box<Ticket<T>>,
     ) -> Result<(), (WriteError, Box<Ticket<T>>)> {
-        let shared = &self.inner.shared;
+        let counts = &self.inner.counts;
         let Some(native) = &self.inner.native else {
             return Err((WriteError::Fatal("closed".to_owned()), ticket));
         };
-        if shared.uncollected.fetch_add(1, Ordering::Relaxed) >= self.inner.uncollected_max {
-            shared.uncollected.fetch_sub(1, Ordering::Relaxed);
+        if counts.uncollected.fetch_add(1, Ordering::Relaxed) >= self.inner.uncollected_max {
+            counts.uncollected.fetch_sub(1, Ordering::Relaxed);
             return Err((WriteError::QueueFull, ticket));
         }
-        shared.unreported.fetch_add(1, Ordering::AcqRel);
+        counts.unreported.fetch_add(1, Ordering::AcqRel);
         let headers = (!record.headers.is_empty()).then(|| {
             let headers = OwnedHeaders::new_with_capacity(record.headers.len());
             record
@@ -312,22 +307,22 @@ impl<T: Send + Sync + 'static> Producer<T> {
             delivery_opaque: ticket,
         };
         native.send(native_record).map_err(|(error, back)| {
-            shared.uncollected.fetch_sub(1, Ordering::Relaxed);
-            shared.reported();
+            counts.uncollected.fetch_sub(1, Ordering::Relaxed);
+            counts.reported();
             (WriteError::of(&error), back.delivery_opaque)
         })
     }
 
     /// Records given to librdkafka and not yet reported.
     pub fn in_flight(&self) -> usize {
-        self.inner.shared.unreported.load(Ordering::Acquire)
+        self.inner.counts.unreported.load(Ordering::Acquire)
     }
 
     /// Waits until every record sent so far is reported. On time-out gives how many are not.
     pub async fn flush(&self, timeout: Duration) -> Result<(), usize> {
         let idle = async {
             loop {
-                let notified = self.inner.shared.idle.notified();
+                let notified = self.inner.counts.idle.notified();
                 if self.in_flight() == 0 {
                     return;
                 }

@@ -163,7 +163,8 @@ impl Settings {
                 ("acks", "all".to_owned()),
                 ("message.timeout.ms", options.message_timeout_ms.to_string()),
                 ("linger.ms", options.linger_ms.to_string()),
-                ("queue.buffering.max.messages", options.queue_messages_max.to_string()),
+                // Ours is the smaller limit: librdkafka counts a record until a little after its report.
+                ("queue.buffering.max.messages", (options.queue_messages_max * 2 + 1_000).to_string()),
                 ("queue.buffering.max.kbytes", (options.queue_bytes_max / 1024).max(1).to_string()),
                 // The broker knows each topic's own limit; this is only the largest of them.
                 ("message.max.bytes", (WEBHOOK_BYTES_MAX + 3 * ENVELOPE_BYTES).to_string()),

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::mailbox::lock;
 use crate::record::Partition;
@@ -19,7 +19,6 @@ pub(super) enum Callback {
     Assigned(Vec<Partition>),
     Revoking(Vec<Partition>),
     Lost(Vec<Partition>),
-    Committed(KafkaResult<()>, Vec<(Partition, i64)>),
 }
 
 #[derive(Debug, Default)]
@@ -105,19 +104,5 @@ impl ConsumerContext for Context {
             }
             _ => self.report(Callback::Revoking(listed)),
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let mut result = result;
-        let mut committed = Vec::with_capacity(offsets.count());
-        for element in offsets.elements() {
-            if let Offset::Offset(offset) = element.offset() {
-                committed.push((Partition::new(element.topic(), element.partition()), offset));
-            }
-            if result.is_ok() {
-                result = element.error();
-            }
-        }
-        self.report(Callback::Committed(result, committed));
     }
 }

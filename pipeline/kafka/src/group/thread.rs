@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
+use super::commit::Committer;
 use super::context::{Callback, list};
 use super::{Assignment, Command, Error, Event, Native, Options, Reply, StartAt};
 use crate::mailbox::{Flow, Mailbox, Outbox};
@@ -38,9 +39,9 @@ enum Release {
     Ready,
 }
 
-/// A commit whose result librdkafka still owes us.
+/// A commit under way.
 struct Commit {
-    offsets: Vec<(Partition, i64)>,
+    id: u64,
     reply: Reply,
     deadline: Instant,
     releases: Vec<Partition>,
@@ -52,7 +53,10 @@ struct Thread {
     outbox: Outbox<Event>,
     options: Options,
     held: BTreeMap<Partition, Held>,
+    committer: Committer,
     commits: Vec<Commit>,
+    /// Number of the last commit.
+    commit_id: u64,
     epoch: u64,
     /// All partitions are paused because the owner leaves no room.
     choked: bool,
@@ -68,12 +72,14 @@ pub(super) fn spawn(
     options: Options,
 ) -> std::io::Result<()> {
     let thread = Thread {
+        committer: Committer::spawn(&native, &mailbox)?,
         native,
         mailbox,
         outbox,
         options,
         held: BTreeMap::new(),
         commits: Vec::new(),
+        commit_id: 0,
         epoch: 0,
         choked: false,
         more: false,
@@ -107,8 +113,9 @@ impl Thread {
     /// Leaves the group. Librdkafka's close may take its time; it takes this thread's.
     fn close(self) {
         self.native.context().close();
+        drop(self.committer);
         let mut native = self.native;
-        // A query for committed offsets may hold the client for a moment longer.
+        // A question to the brokers or a commit may hold the client for a moment longer.
         let native = loop {
             match Arc::try_unwrap(native) {
                 Ok(native) => break native,
@@ -129,6 +136,7 @@ impl Thread {
             Command::Resume(partition) => self.set_paused(&partition, false),
             Command::Commit(offsets, reply) => self.commit(offsets, Vec::new(), reply),
             Command::Release(partitions, reply) => self.release(partitions, reply),
+            Command::Committed(id, result) => self.committed(id, result),
             Command::Close(done) => {
                 let deadline = Instant::now() + Duration::from_millis(self.options.release_commit_timeout_ms);
                 self.closing.get_or_insert_with(|| (deadline, Vec::new())).1.push(done);
@@ -192,27 +200,14 @@ impl Thread {
             self.released(&releases);
             return;
         }
-        let mut native = TopicPartitionList::with_capacity(offsets.len());
-        let issued = offsets
-            .iter()
-            .try_for_each(|(partition, offset)| {
-                native.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*offset))
-            })
-            .and_then(|()| self.native.commit(&native, CommitMode::Async));
-        if let Err(error) = issued {
-            let _ = reply.send(Err(Error::Commit(error)));
-            self.released(&releases);
-            return;
-        }
+        self.commit_id += 1;
         let deadline = Instant::now() + Duration::from_millis(self.options.release_commit_timeout_ms);
-        self.commits.push(Commit { offsets, reply, deadline, releases });
+        self.commits.push(Commit { id: self.commit_id, reply, deadline, releases });
+        self.committer.commit(self.commit_id, offsets);
     }
 
-    fn committed(&mut self, result: Result<(), KafkaError>, offsets: &[(Partition, i64)]) {
-        let same = |commit: &Commit| {
-            commit.offsets.len() == offsets.len() && commit.offsets.iter().all(|one| offsets.contains(one))
-        };
-        let Some(index) = self.commits.iter().position(same) else { return };
+    fn committed(&mut self, id: u64, result: Result<(), KafkaError>) {
+        let Some(index) = self.commits.iter().position(|commit| commit.id == id) else { return };
         let commit = self.commits.remove(index);
         let _ = commit.reply.send(result.map_err(Error::Commit));
         self.released(&commit.releases);
@@ -350,7 +345,6 @@ impl Thread {
                     self.outbox.push(Event::Lost(partitions));
                 }
             }
-            Callback::Committed(result, offsets) => self.committed(result, &offsets),
         }
     }
 

@@ -1,0 +1,48 @@
+//! The laws on librdkafka's cluster inside the process.
+
+mod laws;
+
+use laws::World;
+use sluice_kafka::mock::MockKafka;
+
+/// Runs a law on a cluster of its own with one topic of two partitions.
+fn on_mock<F: Future<Output = ()>>(law: impl FnOnce(World) -> F) {
+    let mock = MockKafka::empty().unwrap();
+    mock.create_topic("law", 2).unwrap();
+    let world = World { settings: mock.settings().clone(), topic: "law".to_owned() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(law(world));
+    runtime.shutdown_background();
+    drop(mock);
+}
+
+macro_rules! laws {
+    ($($law:ident),* $(,)?) => {
+        $(#[test] fn $law() { on_mock(laws::$law); })*
+    };
+}
+
+laws! {
+    records_stand_in_the_order_of_sending_and_every_token_comes_back,
+    a_full_queue_gives_the_token_back,
+    a_dropped_producer_still_writes_what_was_sent,
+    a_record_for_no_topic_is_refused_or_reported,
+    a_tail_begins_where_it_is_told_under_a_new_generation,
+    a_tail_tells_once_that_it_has_reached_the_end,
+    a_slow_reader_of_a_tail_loses_nothing,
+    a_partition_begins_only_when_started_and_where_told,
+    a_revoked_partition_is_given_back_only_when_released,
+    an_owner_that_stops_reading_is_paused_and_loses_nothing,
+    an_owner_commits_what_is_done_and_the_next_begins_there,
+    owners_share_partitions_and_nothing_is_left_out,
+    a_table_shows_what_stands_in_the_topic_and_what_changes,
+}
+
+#[test]
+fn the_mock_has_every_topic_with_one_partition_count() {
+    let mock = MockKafka::start().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let topics = sluice_kafka::topics::Topics::open(mock.settings()).unwrap();
+    let count = runtime.block_on(topics.session_partitions()).unwrap();
+    assert_eq!(count, mock.settings().partitions);
+}
