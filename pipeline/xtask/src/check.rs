@@ -68,6 +68,7 @@ fn one(project: &Project, name: Name) -> Result<()> {
         Name::Clippy => project::run(&mut project.cargo([
             "clippy",
             "--quiet",
+            "--keep-going",
             "--workspace",
             "--all-targets",
             "--",
