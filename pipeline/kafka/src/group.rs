@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::mailbox::{Inbox, Mailbox, channel};
 use crate::record::{Partition, Record};
-use crate::settings::Settings;
+use crate::settings::{Membership, Settings};
 
 mod commit;
 mod context;
@@ -184,7 +184,13 @@ impl GroupConsumer {
         let mut native: Native = config.create_with_context(Context::default()).map_err(Error::Join)?;
         let waker = Arc::clone(&mailbox);
         native.set_nonempty_callback(move || waker.wake());
-        native.subscribe(topics).map_err(Error::Join)?;
+        let alone = match settings.membership {
+            Membership::Shared => {
+                native.subscribe(topics).map_err(Error::Join)?;
+                Vec::new()
+            }
+            Membership::Alone => topics.iter().map(|topic| Arc::from(*topic)).collect(),
+        };
         let native = Arc::new(native);
         let waker = Arc::clone(&mailbox);
         let (outbox, inbox) = channel(options.events_max, Arc::new(move || waker.wake()));
@@ -193,7 +199,8 @@ impl GroupConsumer {
             native: Arc::downgrade(&native),
             request_timeout: settings.request_timeout(),
         };
-        thread::spawn(native, mailbox, outbox, options).map_err(|error| {
+        let start = thread::Start { native, mailbox, outbox, options, alone };
+        start.spawn(settings.request_timeout()).map_err(|error| {
             Error::Join(KafkaError::ClientCreation(format!("cannot start its thread: {error}")))
         })?;
         Ok(Self { inbox, control })

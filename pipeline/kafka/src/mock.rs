@@ -9,7 +9,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use sluice_schemas::topics::Topic;
 
-use crate::settings::Settings;
+use crate::settings::{Membership, Settings};
 
 /// A cluster of one broker that lives as long as this does.
 pub struct MockKafka {
@@ -37,7 +37,9 @@ impl MockKafka {
     /// Starts a cluster without topics.
     pub fn empty() -> Result<Self, KafkaError> {
         let cluster = MockCluster::new(1)?;
-        let settings = Settings::single(&cluster.bootstrap_servers());
+        // A first join waits for 3 s here; nobody else can join this cluster unless told its port.
+        let settings =
+            Settings { membership: Membership::Alone, ..Settings::single(&cluster.bootstrap_servers()) };
         Ok(Self { cluster, settings })
     }
 
@@ -46,7 +48,7 @@ impl MockKafka {
         self.cluster.create_topic(name, partitions, 1)
     }
 
-    /// Settings that lead to it.
+    /// Settings that lead to it, for a process that is alone.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -36,6 +36,8 @@ pub struct Settings {
     pub replication_factor: i32,
     /// `min.insync.replicas` every topic must have at least.
     pub min_insync_replicas: i32,
+    /// Whether consumer groups share partitions among processes.
+    pub membership: Membership,
     /// How long a broker may hold a fetch of a group consumer open, milliseconds.
     pub fetch_wait_max_ms: u32,
     /// The same for tails, where every millisecond is latency of a message.
@@ -63,6 +65,7 @@ impl Default for Settings {
             partitions: PARTITIONS_DEFAULT,
             replication_factor: 3,
             min_insync_replicas: 2,
+            membership: Membership::Shared,
             fetch_wait_max_ms: 100,
             tail_fetch_wait_max_ms: 100,
             prefetch_kbytes_max: 4096,
@@ -229,6 +232,17 @@ fn is_secret(name: &str) -> bool {
     const PARTS: [&str; 6] = ["password", "secret", "key.pem", "oauthbearer.config", "token", "jaas"];
     let name = name.to_ascii_lowercase();
     PARTS.iter().any(|part| name.contains(part))
+}
+
+/// How a process comes by the partitions of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Membership {
+    /// The group shares them among its members.
+    Shared,
+    /// There is no other process: each group consumer takes all partitions of its topics at once, without
+    /// the group protocol (a join takes seconds on the mock cluster). Offsets are committed as ever.
+    Alone,
 }
 
 /// How a producer trades memory and delay.

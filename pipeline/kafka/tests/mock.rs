@@ -4,12 +4,14 @@ mod laws;
 
 use laws::World;
 use sluice_kafka::mock::MockKafka;
+use sluice_kafka::settings::{Membership, Settings};
 
 /// Runs a law on a cluster of its own with one topic of two partitions.
-fn on_mock<F: Future<Output = ()>>(law: impl FnOnce(World) -> F) {
+fn on_mock<F: Future<Output = ()>>(membership: Membership, law: impl FnOnce(World) -> F) {
     let mock = MockKafka::empty().unwrap();
     mock.create_topic("law", 2).unwrap();
-    let world = World { settings: mock.settings().clone(), topic: "law".to_owned() };
+    let settings = Settings { membership, ..mock.settings().clone() };
+    let world = World { settings, topic: "law".to_owned() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(law(world));
     runtime.shutdown_background();
@@ -18,7 +20,7 @@ fn on_mock<F: Future<Output = ()>>(law: impl FnOnce(World) -> F) {
 
 macro_rules! laws {
     ($($law:ident),* $(,)?) => {
-        $(#[test] fn $law() { on_mock(laws::$law); })*
+        $(#[test] fn $law() { on_mock(Membership::Shared, laws::$law); })*
     };
 }
 
@@ -45,4 +47,10 @@ fn the_mock_has_every_topic_with_one_partition_count() {
     let topics = sluice_kafka::topics::Topics::open(mock.settings()).unwrap();
     let count = runtime.block_on(topics.session_partitions()).unwrap();
     assert_eq!(count, mock.settings().partitions);
+}
+
+#[test]
+fn a_process_alone_takes_and_commits_as_in_a_group() {
+    on_mock(Membership::Alone, laws::a_partition_begins_only_when_started_and_where_told);
+    on_mock(Membership::Alone, laws::an_owner_commits_what_is_done_and_the_next_begins_there);
 }

@@ -47,11 +47,24 @@ struct Commit {
     releases: Vec<Partition>,
 }
 
+/// What a thread is started with.
+pub(super) struct Start {
+    pub(super) native: Arc<Native>,
+    pub(super) mailbox: Arc<Mailbox<Command>>,
+    pub(super) outbox: Outbox<Event>,
+    pub(super) options: Options,
+    /// Topics to take whole, without the group protocol.
+    pub(super) alone: Vec<Arc<str>>,
+}
+
 struct Thread {
     native: Arc<Native>,
     mailbox: Arc<Mailbox<Command>>,
     outbox: Outbox<Event>,
     options: Options,
+    /// Topics still to be taken whole.
+    alone: Vec<Arc<str>>,
+    request_timeout: Duration,
     held: BTreeMap<Partition, Held>,
     committer: Committer,
     commits: Vec<Commit>,
@@ -65,27 +78,26 @@ struct Thread {
     closing: Option<(Instant, Vec<oneshot::Sender<()>>)>,
 }
 
-pub(super) fn spawn(
-    native: Arc<Native>,
-    mailbox: Arc<Mailbox<Command>>,
-    outbox: Outbox<Event>,
-    options: Options,
-) -> std::io::Result<()> {
-    let thread = Thread {
-        committer: Committer::spawn(&native, &mailbox)?,
-        native,
-        mailbox,
-        outbox,
-        options,
-        held: BTreeMap::new(),
-        commits: Vec::new(),
-        commit_id: 0,
-        epoch: 0,
-        choked: false,
-        more: false,
-        closing: None,
-    };
-    std::thread::Builder::new().name("kafka-group".to_owned()).spawn(move || thread.run()).map(drop)
+impl Start {
+    pub(super) fn spawn(self, request_timeout: Duration) -> std::io::Result<()> {
+        let thread = Thread {
+            committer: Committer::spawn(&self.native, &self.mailbox)?,
+            native: self.native,
+            mailbox: self.mailbox,
+            outbox: self.outbox,
+            options: self.options,
+            alone: self.alone,
+            request_timeout,
+            held: BTreeMap::new(),
+            commits: Vec::new(),
+            commit_id: 0,
+            epoch: 0,
+            choked: false,
+            more: false,
+            closing: None,
+        };
+        std::thread::Builder::new().name("kafka-group".to_owned()).spawn(move || thread.run()).map(drop)
+    }
 }
 
 impl Thread {
@@ -94,6 +106,9 @@ impl Thread {
             let wait = if self.more { Duration::ZERO } else { TICK };
             for command in self.mailbox.take(wait) {
                 self.obey(command);
+            }
+            if !self.alone.is_empty() {
+                self.take_whole_topics();
             }
             self.poll();
             self.expire_commits(Instant::now());
@@ -126,6 +141,22 @@ impl Thread {
         drop(native);
         for done in self.closing.into_iter().flat_map(|(_, done)| done) {
             let _ = done.send(());
+        }
+    }
+
+    /// Takes every partition of the next topic; looks again in the next turn if the brokers do not answer.
+    fn take_whole_topics(&mut self) {
+        let Some(topic) = self.alone.last().cloned() else { return };
+        match self.native.fetch_metadata(Some(&topic), self.request_timeout) {
+            Ok(metadata) => {
+                let count = metadata.topics().first().map_or(0, |found| found.partitions().len() as i32);
+                if count > 0 {
+                    self.alone.pop();
+                    let partitions = (0..count).map(|n| Partition::new(Arc::clone(&topic), n)).collect();
+                    self.called(Callback::Assigned(partitions));
+                }
+            }
+            Err(error) => self.failed(error),
         }
     }
 
