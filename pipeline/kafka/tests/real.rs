@@ -1,0 +1,148 @@
+//! The laws on a real Kafka, and what only a real one has: topic settings, broker time, compaction's gaps.
+
+mod laws;
+
+use std::time::Duration;
+
+use laws::{World, within};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use sluice_kafka::settings::Settings;
+use sluice_kafka::tail::{self, From, Tail};
+use sluice_kafka::topics::{Error, State, Topics};
+use sluice_testkit::{EphemeralPrefix, kafka, unique};
+
+async fn create(settings: &Settings, topic: &str, options: &[(&str, &str)]) {
+    let mut config = rdkafka::ClientConfig::new();
+    config.set("bootstrap.servers", &settings.bootstrap_servers);
+    let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
+    let mut new = NewTopic::new(topic, 2, TopicReplication::Fixed(1));
+    for (name, value) in options {
+        new = new.set(name, value);
+    }
+    let timeout = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    admin.create_topics([&new], &timeout).await.unwrap().remove(0).unwrap();
+}
+
+/// A topic of two partitions and a group of the test's own.
+async fn world(options: &[(&str, &str)]) -> World {
+    let topic = unique("law");
+    let settings =
+        Settings { group_prefix: format!("{topic}-"), ..Settings::single(kafka().await.bootstrap()) };
+    create(&settings, &topic, options).await;
+    World { settings, topic }
+}
+
+macro_rules! laws {
+    ($($law:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                laws::$law(world(&[]).await).await;
+            }
+        )*
+    };
+}
+
+laws! {
+    records_stand_in_the_order_of_sending_and_every_token_comes_back,
+    a_full_queue_gives_the_token_back,
+    a_dropped_producer_still_writes_what_was_sent,
+    a_record_for_no_topic_is_refused_or_reported,
+    a_tail_begins_where_it_is_told_under_a_new_generation,
+    a_tail_tells_once_that_it_has_reached_the_end,
+    a_slow_reader_of_a_tail_loses_nothing,
+    a_partition_begins_only_when_started_and_where_told,
+    a_revoked_partition_is_given_back_only_when_released,
+    an_owner_that_stops_reading_is_paused_and_loses_nothing,
+    an_owner_commits_what_is_done_and_the_next_begins_there,
+    owners_share_partitions_and_nothing_is_left_out,
+    a_table_shows_what_stands_in_the_topic_and_what_changes,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_finds_the_offset_of_a_time() {
+    let world = world(&[("message.timestamp.type", "LogAppendTime")]).await;
+    laws::fill(&world, 0, 3).await;
+    let mut tail = Tail::open(&world.settings, &world.topic, tail::Options::default()).unwrap();
+    tail.assign(0, From::Timestamp(0));
+    let tail::Event::Records(records) = within("records", tail.recv()).await.unwrap() else { panic!() };
+    let last = records.records.last().unwrap().timestamp_ms;
+    assert!(last > 1_700_000_000_000, "the broker's time");
+    assert_eq!(tail.control().offset_at(0, 0).await.unwrap(), Some(0));
+    assert_eq!(tail.control().offset_at(0, last + 60_000).await.unwrap(), None);
+    within("close", tail.close()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apply_makes_the_topics_and_a_second_apply_finds_nothing_to_do() {
+    let prefix = EphemeralPrefix::new("apply");
+    let settings =
+        Settings { topic_prefix: prefix.as_str().to_owned(), ..Settings::single(kafka().await.bootstrap()) };
+    let topics = Topics::open(&settings).unwrap();
+    assert!(matches!(topics.session_partitions().await, Err(Error::Unfit(_))));
+    let missing = topics.check().await.unwrap();
+    assert!(missing.iter().all(|report| report.state == State::Missing));
+    let created = topics.apply().await.unwrap();
+    assert!(created.iter().all(|report| report.state == State::Created));
+    // The controller has them at once; the broker's metadata follows.
+    sluice_testkit::eventually(Duration::from_secs(30), "all topics to be right", || async {
+        topics.check().await.unwrap().iter().all(|report| report.state == State::Right)
+    })
+    .await;
+    assert!(topics.apply().await.unwrap().iter().all(|report| report.state == State::Right));
+    assert_eq!(topics.session_partitions().await.unwrap(), settings.partitions);
+    topics.durability().await.unwrap();
+
+    // A setting of ours that differs is put right; what an operator has set besides stays.
+    let mut other = settings.clone();
+    other.topic_settings.insert(
+        "messages.status".to_owned(),
+        [("retention.ms".to_owned(), "3600000".to_owned()), ("flush.ms".to_owned(), "12345".to_owned())]
+            .into(),
+    );
+    let altered = Topics::open(&other).unwrap().apply().await.unwrap();
+    let status = altered.iter().find(|report| report.topic.ends_with("messages.status")).unwrap();
+    assert_eq!(status.state, State::Altered);
+    sluice_testkit::eventually(Duration::from_secs(30), "the setting to be put right", || async {
+        let report = topics.apply().await.unwrap();
+        report.iter().all(|report| report.state == State::Right)
+    })
+    .await;
+    let still = Topics::open(&other).unwrap().check().await.unwrap();
+    let status = still.iter().find(|report| report.topic.ends_with("messages.status")).unwrap();
+    assert!(status.differences.iter().all(|difference| difference.what == "retention.ms"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apply_refuses_another_partition_count_and_changes_nothing() {
+    let prefix = EphemeralPrefix::new("count");
+    let settings =
+        Settings { topic_prefix: prefix.as_str().to_owned(), ..Settings::single(kafka().await.bootstrap()) };
+    create(&settings, &prefix.topic("outbound.requests"), &[]).await;
+    let topics = Topics::open(&settings).unwrap();
+    sluice_testkit::eventually(Duration::from_secs(30), "the odd topic to be seen", || async {
+        topics.check().await.unwrap()[0].state == State::Unfit
+    })
+    .await;
+    let reports = topics.apply().await.unwrap();
+    assert_eq!(reports[0].state, State::Unfit);
+    assert!(reports[1..].iter().all(|report| report.state == State::Missing), "nothing was created");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_few_replicas_are_not_durable() {
+    let prefix = EphemeralPrefix::new("replicas");
+    let single =
+        Settings { topic_prefix: prefix.as_str().to_owned(), ..Settings::single(kafka().await.bootstrap()) };
+    Topics::open(&single).unwrap().apply().await.unwrap();
+    let strict = Settings { replication_factor: 3, min_insync_replicas: 2, ..single };
+    let topics = Topics::open(&strict).unwrap();
+    sluice_testkit::eventually(Duration::from_secs(30), "the topics to be seen", || async {
+        topics.session_partitions().await
+    })
+    .await;
+    let Err(Error::Unfit(unfit)) = topics.durability().await else { panic!("must not be durable") };
+    assert!(unfit.iter().any(|text| text.contains("replication_factor is 1")));
+    assert!(unfit.iter().any(|text| text.contains("min.insync.replicas is 1")));
+}
