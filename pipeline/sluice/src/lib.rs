@@ -5,6 +5,7 @@
 //! [`cli`] is all that `main` calls.
 
 pub mod api;
+pub mod brokers;
 pub mod cli;
 mod consume;
 mod dead_letters;
@@ -17,5 +18,7 @@ pub mod query;
 pub mod reducer;
 pub mod roles;
 pub mod sealing;
+pub mod sender;
 pub mod settings;
+pub mod stores;
 pub mod telemetry;

@@ -11,7 +11,8 @@ use crate::settings::Role;
 pub async fn start(deps: &Deps, life: &mut Lifecycle) -> anyhow::Result<()> {
     for role in deps.settings.roles.clone() {
         match role {
-            Role::Edge | Role::Sender | Role::Processor | Role::Reducer | Role::Query => {
+            Role::Edge => crate::edge::start(deps, life).await?,
+            Role::Sender | Role::Processor | Role::Reducer | Role::Query => {
                 anyhow::bail!("the role {role} is not in this build");
             }
         }

@@ -14,62 +14,62 @@ use crate::api::json;
 use crate::api::problem::{FieldError, Kind, Problem};
 
 /// Longest idempotency key, bytes.
-pub const KEY_BYTES_MAX: usize = 255;
+pub(crate) const KEY_BYTES_MAX: usize = 255;
 /// Most labels, and most provider options.
-pub const MAP_ENTRIES_MAX: usize = 64;
+pub(crate) const MAP_ENTRIES_MAX: usize = 64;
 /// Longest label name or value, bytes.
-pub const LABEL_BYTES_MAX: usize = 1_024;
+pub(crate) const LABEL_BYTES_MAX: usize = 1_024;
 
 /// A message to send. Give `text`, or `content` for anything else.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct SendRequest {
+pub(crate) struct SendRequest {
     /// Recipient: E.164, a group id (`…@g.us`), a channel, a LID or a `@username`.
     #[schema(required, example = "+15551234567")]
-    pub to: String,
+    pub(crate) to: String,
     /// Text of a text message.
     #[schema(example = "hi")]
-    pub text: Option<String>,
+    pub(crate) text: Option<String>,
     /// What to send, when it is not just text.
-    pub content: Option<Content>,
+    pub(crate) content: Option<Content>,
     /// Ask for a link preview of the text.
-    pub preview_url: bool,
+    pub(crate) preview_url: bool,
     /// Not before this time (RFC 3339).
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub send_at: Option<DateTime<Utc>>,
+    pub(crate) send_at: Option<DateTime<Utc>>,
     /// Not after this time (RFC 3339): then the message is EXPIRED. Default: the deployment's ttl.
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub expires_at: Option<DateTime<Utc>>,
+    pub(crate) expires_at: Option<DateTime<Utc>>,
     /// Lane inside the session.
-    pub priority: Option<PriorityName>,
+    pub(crate) priority: Option<PriorityName>,
     /// `chat`: after earlier messages of the chat. `none`: as soon as possible.
-    pub order: Option<OrderName>,
+    pub(crate) order: Option<OrderName>,
     /// The message replied to: our message_id, or the provider's id.
-    pub reply_to: Option<String>,
+    pub(crate) reply_to: Option<String>,
     /// Recipients mentioned in the text (groups).
-    pub mentions: Vec<String>,
+    pub(crate) mentions: Vec<String>,
     /// What to do when nobody knows whether an attempt was sent. Default: the session decides.
-    pub in_doubt_policy: Option<InDoubtPolicyName>,
+    pub(crate) in_doubt_policy: Option<InDoubtPolicyName>,
     /// At most this many attempts.
     #[schema(minimum = 1)]
-    pub max_attempts: Option<i32>,
+    pub(crate) max_attempts: Option<i32>,
     /// Copied to every status.
-    pub campaign_id: Option<String>,
+    pub(crate) campaign_id: Option<String>,
     /// Copied to every status.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// Options for one provider, for example `cloud.biz_opaque_callback_data`.
-    pub provider_options: BTreeMap<String, String>,
+    pub(crate) provider_options: BTreeMap<String, String>,
 }
 
 /// A line of a batch: a send with its idempotency key.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct BatchLine {
+pub(crate) struct BatchLine {
     /// Chosen by the caller; the same key and session is the same message.
     #[schema(example = "order-4711-shipped")]
-    pub idempotency_key: String,
+    pub(crate) idempotency_key: String,
     /// The message.
     #[serde(flatten)]
-    pub message: SendRequest,
+    pub(crate) message: SendRequest,
 }
 
 impl BatchLine {
@@ -77,7 +77,7 @@ impl BatchLine {
     ///
     /// # Errors
     /// A problem that names what is wrong.
-    pub fn read(line: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn read(line: &[u8]) -> Result<Self, Problem> {
         let mut object: serde_json::Map<String, serde_json::Value> = json::read(line)?;
         let key = "/idempotency_key";
         let idempotency_key = match object.remove("idempotency_key") {
@@ -103,33 +103,33 @@ impl BatchLine {
 /// What to send. `type` says which of the other fields must be given.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Content {
+pub(crate) struct Content {
     /// Kind of content.
     #[serde(rename = "type")]
     #[schema(required)]
-    pub kind: Option<ContentKind>,
+    pub(crate) kind: Option<ContentKind>,
     /// Of `text`.
-    pub text: Option<String>,
+    pub(crate) text: Option<String>,
     /// Of `image`, `video`, `audio`, `document`, `sticker`.
-    pub media: Option<MediaBody>,
+    pub(crate) media: Option<MediaBody>,
     /// Of `location`.
-    pub location: Option<LocationBody>,
+    pub(crate) location: Option<LocationBody>,
     /// Of `contacts`.
-    pub contacts: Option<Vec<ContactBody>>,
+    pub(crate) contacts: Option<Vec<ContactBody>>,
     /// Of `poll`.
-    pub poll: Option<PollBody>,
+    pub(crate) poll: Option<PollBody>,
     /// Of `template`.
-    pub template: Option<TemplateBody>,
+    pub(crate) template: Option<TemplateBody>,
     /// Of `interactive`: the object of the Cloud API (buttons, lists).
     #[schema(value_type = Option<Object>)]
-    pub interactive: Option<serde_json::Map<String, serde_json::Value>>,
+    pub(crate) interactive: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Kinds of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names say it")]
-pub enum ContentKind {
+pub(crate) enum ContentKind {
     Text,
     Image,
     Video,
@@ -146,80 +146,80 @@ pub enum ContentKind {
 /// A media file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct MediaBody {
+pub(crate) struct MediaBody {
     /// Public URL of the file.
     #[schema(example = "https://example.com/a.jpg")]
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// Id of the file at the provider, instead of a URL.
-    pub provider_media_id: Option<String>,
+    pub(crate) provider_media_id: Option<String>,
     /// MIME type.
     #[schema(example = "image/jpeg")]
-    pub mime_type: Option<String>,
+    pub(crate) mime_type: Option<String>,
     /// File name shown (documents).
-    pub filename: Option<String>,
+    pub(crate) filename: Option<String>,
     /// Caption shown.
-    pub caption: Option<String>,
+    pub(crate) caption: Option<String>,
     /// A voice note (audio).
-    pub voice: bool,
+    pub(crate) voice: bool,
     /// May be opened once only.
-    pub view_once: bool,
+    pub(crate) view_once: bool,
 }
 
 /// A place.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LocationBody {
+pub(crate) struct LocationBody {
     /// Degrees north.
-    pub latitude: f64,
+    pub(crate) latitude: f64,
     /// Degrees east.
-    pub longitude: f64,
+    pub(crate) longitude: f64,
     /// Name of the place.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Address of the place.
-    pub address: Option<String>,
+    pub(crate) address: Option<String>,
 }
 
 /// A contact card.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ContactBody {
+pub(crate) struct ContactBody {
     /// Name shown.
-    pub name: String,
+    pub(crate) name: String,
     /// Phone number, E.164.
-    pub phone: Option<String>,
+    pub(crate) phone: Option<String>,
     /// WhatsApp id, when known.
-    pub whatsapp_id: Option<String>,
+    pub(crate) whatsapp_id: Option<String>,
     /// Organisation.
-    pub organization: Option<String>,
+    pub(crate) organization: Option<String>,
     /// The whole vCard, when given.
-    pub vcard: Option<String>,
+    pub(crate) vcard: Option<String>,
 }
 
 /// A poll.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PollBody {
+pub(crate) struct PollBody {
     /// The question.
-    pub question: String,
+    pub(crate) question: String,
     /// The answers to choose from, 2 or more.
-    pub options: Vec<String>,
+    pub(crate) options: Vec<String>,
     /// Whether several may be chosen.
     #[serde(default)]
-    pub multi_select: bool,
+    pub(crate) multi_select: bool,
 }
 
 /// A Meta message template.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TemplateBody {
+pub(crate) struct TemplateBody {
     /// Template name.
-    pub name: String,
+    pub(crate) name: String,
     /// Language code.
     #[schema(example = "en_US")]
-    pub language: String,
+    pub(crate) language: String,
     /// Components as the Cloud API writes them.
     #[schema(value_type = Option<Vec<Object>>)]
-    pub components: Option<Vec<serde_json::Value>>,
+    pub(crate) components: Option<Vec<serde_json::Value>>,
 }
 
 macro_rules! named {
@@ -228,7 +228,7 @@ macro_rules! named {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
         #[serde(rename_all = "snake_case")]
         #[allow(missing_docs, reason = "the names are those of the schema")]
-        pub enum $name { $($variant),* }
+        pub(crate) enum $name { $($variant),* }
 
         impl From<$name> for $schema {
             fn from(name: $name) -> Self {
@@ -253,20 +253,20 @@ named!(
 
 /// Whom a command is for.
 #[derive(Debug, Clone, Copy)]
-pub struct Address<'a> {
+pub(crate) struct Address<'a> {
     /// The session that sends.
-    pub session_id: &'a str,
+    pub(crate) session_id: &'a str,
     /// Its tenant.
-    pub tenant_id: &'a str,
+    pub(crate) tenant_id: &'a str,
     /// The caller's key.
-    pub idempotency_key: &'a str,
+    pub(crate) idempotency_key: &'a str,
 }
 
 /// Checks an idempotency key: 1 to 255 bytes of visible ASCII.
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub fn check_key(key: &str) -> Result<(), &'static str> {
+pub(crate) fn check_key(key: &str) -> Result<(), &'static str> {
     if key.is_empty() {
         return Err("the idempotency key must not be empty");
     }
@@ -284,7 +284,7 @@ impl SendRequest {
     ///
     /// # Errors
     /// A problem that names everything that is wrong with it.
-    pub fn into_command(self, address: Address<'_>) -> Result<OutboundCommand, Problem> {
+    pub(crate) fn into_command(self, address: Address<'_>) -> Result<OutboundCommand, Problem> {
         let mut errors = Vec::new();
         self.check(&mut errors);
         let mut command = OutboundCommand {

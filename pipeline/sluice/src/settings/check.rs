@@ -12,11 +12,15 @@ use crate::sealing::Sealer;
 pub fn check(settings: &Settings) -> Result<(), Vec<String>> {
     let mut wrong = Vec::new();
     limits(settings, &mut wrong);
+    sending(settings, &mut wrong);
     reading(settings, &mut wrong);
     listeners(settings, &mut wrong);
     tokens(settings, &mut wrong);
     if let Err(error) = Sealer::new(&settings.credentials) {
         wrong.push(format!("credentials: {error}"));
+    }
+    if let Err(error) = settings.store.validate() {
+        wrong.push(error.to_string());
     }
     let deployment = &settings.deployment;
     if deployment.dedupe_window_ms < deployment.ttl_ms {
@@ -27,6 +31,24 @@ pub fn check(settings: &Settings) -> Result<(), Vec<String>> {
         );
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+/// What the sender's promises rest on.
+fn sending(settings: &Settings, wrong: &mut Vec<String>) {
+    let sender = &settings.sender;
+    if let Err(error) = sender.decisions(&settings.deployment).check() {
+        wrong.push(error.to_string().replacen("sender.", "sender.decisions.", 1));
+    }
+    if sender.client.connect_timeout_ms >= sender.decisions.claim_ttl_ms {
+        wrong.push(
+            "sender.client.connect_timeout_ms must be below sender.decisions.claim_ttl_ms, or a slow connect could \
+             outlive its claim"
+                .to_owned(),
+        );
+    }
+    if sender.client.call_timeout_ms <= sender.client.connect_timeout_ms {
+        wrong.push("sender.client.call_timeout_ms must be above sender.client.connect_timeout_ms".to_owned());
+    }
 }
 
 /// Bounds of the roles that read topics.

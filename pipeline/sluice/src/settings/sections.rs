@@ -30,6 +30,10 @@ pub struct Settings {
     pub admin: Admin,
     /// Logs.
     pub log: Log,
+    /// The message store.
+    pub store: sluice_scylla::Settings,
+    /// The sender role.
+    pub sender: crate::sender::Settings,
     /// The processor role.
     pub processor: crate::processor::Settings,
     /// The reducer role.

@@ -4,6 +4,10 @@
 //! ever leaving memory. Credentials are opened when a record is applied, so that no request waits for that. Who
 //! must act on changes subscribes to them.
 
+mod follow;
+
+pub use follow::{Source, follow};
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
