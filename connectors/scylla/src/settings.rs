@@ -53,7 +53,7 @@ pub struct Settings {
     pub consistency: Consistency,
     /// Whether to speak TLS.
     pub tls: bool,
-    /// Certificate authority to trust (PEM), besides the system's. Empty: the system's only.
+    /// Certificate authorities to trust (PEM), and no others. Empty: the system's.
     pub tls_ca_file: PathBuf,
     /// Longest wait to open a connection, milliseconds.
     pub connect_timeout_ms: u64,

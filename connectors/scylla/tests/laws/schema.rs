@@ -34,3 +34,11 @@ async fn a_store_that_is_not_there_is_a_transient_error() {
     let error = MessageStore::connect(&settings).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
 }
+
+#[tokio::test]
+async fn a_datacenter_that_is_not_there_is_named() {
+    let settings = Settings { datacenter: "elsewhere".to_owned(), ..settings().await };
+    let error = MessageStore::connect(&settings).await.unwrap_err();
+    assert!(matches!(error, Error::Settings { setting: "datacenter", .. }), "{error}");
+    assert!(error.to_string().contains("datacenter1"), "{error}");
+}
