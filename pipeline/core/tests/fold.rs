@@ -226,6 +226,7 @@ fn a_claim_in_doubt_is_settled_by_its_outcome_or_a_receipt() {
         fact(Status::Submitted, 3, 5),
         fact(Status::Retrying, 3, 5),
         fact(Status::Failed, 3, 5),
+        fact(Status::Held, 3, 5),
         fact(Status::Expired, 0, 20),
         fact(Status::Submitted, 4, 20),
         receipt(Status::Delivered, 20),
@@ -252,6 +253,8 @@ fn a_resent_doubt_is_a_possible_duplicate_and_a_refuted_one_is_not() {
     assert!(folded(&[doubt.clone(), by_policy, resent.clone()]).state().possible_duplicate);
     let refuted = with_error(ErrorClass::Retryable, "connect_failed", fact(Status::Retrying, 1, 5));
     assert!(!folded(&[doubt.clone(), refuted, resent.clone()]).state().possible_duplicate);
+    let throttled = fact(Status::Held, 1, 5);
+    assert!(!folded(&[doubt.clone(), throttled, resent.clone()]).state().possible_duplicate);
     assert!(!folded(&[doubt, fact(Status::Submitted, 1, 10)]).state().possible_duplicate);
     assert!(folded(&[fact(Status::Submitted, 1, 10), resent]).state().possible_duplicate);
 }

@@ -193,6 +193,8 @@ impl Doubt {
 fn settles(fact: &Fact, claim: Option<Claim>) -> bool {
     match fact.kind {
         Status::InDoubt => fact.claim > claim,
+        // Held after a call: throttled or refused by a session that is down.
+        Status::Held => fact.claim.is_some() && fact.claim >= claim,
         Status::Submitted | Status::Retrying => fact.claim.is_none() || fact.claim >= claim,
         _ => fact.is_end() && (fact.claim.is_none() || fact.claim >= claim),
     }
@@ -200,7 +202,10 @@ fn settles(fact: &Fact, claim: Option<Claim>) -> bool {
 
 /// Whether `fact` says of its claim that nothing was sent, rather than that a doubt was resolved by policy.
 fn proves_not_sent(fact: &Fact) -> bool {
-    let class = fact.error.as_ref().map(|error| error.class);
-    matches!(fact.kind, Status::Retrying | Status::Failed)
-        && class.is_some_and(|class| !matches!(class, ErrorClass::Uncertain | ErrorClass::Unknown))
+    let class = fact.error.as_ref().map_or(ErrorClass::Unknown, |error| error.class);
+    match fact.kind {
+        Status::Held => true,
+        Status::Retrying | Status::Failed => !matches!(class, ErrorClass::Uncertain | ErrorClass::Unknown),
+        _ => false,
+    }
 }
