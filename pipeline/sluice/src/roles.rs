@@ -12,9 +12,10 @@ pub async fn start(deps: &Deps, life: &mut Lifecycle) -> anyhow::Result<()> {
     for role in deps.settings.roles.clone() {
         match role {
             Role::Edge => crate::edge::start(deps, life).await?,
-            Role::Sender | Role::Processor | Role::Reducer | Role::Query => {
-                anyhow::bail!("the role {role} is not in this build");
-            }
+            Role::Processor => crate::processor::start(deps, life).await?,
+            Role::Reducer => crate::reducer::start(deps, life).await?,
+            Role::Query => crate::query::start(deps, life).await?,
+            Role::Sender => crate::sender::start(deps, life).await?,
         }
     }
     Ok(())

@@ -1,12 +1,10 @@
 //! Claims, calls and their outcomes.
 
-use sluice_schemas::{
-    Command, Connection, EntryKind, ErrorClass, Facet, LedgerEntry, SendError, SessionStatus, Status,
-};
+use sluice_schemas::{Command, Connection, EntryKind, Facet, LedgerEntry, SendError, SessionStatus, Status};
 use uuid::Uuid;
 
 use super::bridge::Stage as BridgeStage;
-use super::facts::{Fact, error};
+use super::facts::Fact;
 use super::ledger::Key;
 use super::message::{Claim, Doubt, End, Next, Open, Stage};
 use super::session::{Down, SessionIndex};

@@ -1,0 +1,74 @@
+//! The sender role: a thin shell around [`sluice_core::sender`], which decides everything.
+//!
+//! One task, the [`pump`], owns the state machine and feeds it what happens: group events, the ledger read back
+//! ([`ledger`]), facts of others ([`evidence`]), acks ([`writer`]), call results ([`calls`]), and what the
+//! directory says of sessions ([`sessions`]). It carries the effects out in order.
+
+mod calls;
+mod evidence;
+mod ledger;
+mod notes;
+mod pump;
+mod requests;
+mod sessions;
+mod writer;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sluice_whatsapp::client::ClientSettings;
+
+use crate::deps::Deps;
+use crate::lifecycle::Lifecycle;
+
+/// Settings of the role.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// At most one commit of request offsets in this time, milliseconds.
+    pub commit_interval_ms: u64,
+    /// How often the end of `messages.status` is looked at while messages are in doubt, milliseconds.
+    pub evidence_interval_ms: u64,
+    /// Linger of the producers, milliseconds: a claim waits this long at most for company.
+    pub linger_ms: u64,
+    /// Time to end calls and give partitions back when the process stops, milliseconds.
+    pub drain_timeout_ms: u64,
+    /// Limits and times of the decisions.
+    pub decisions: sluice_core::sender::Settings,
+    /// Limits of the HTTP client.
+    pub client: ClientSettings,
+}
+
+impl Settings {
+    /// The settings of the decisions, with what is set elsewhere put in.
+    pub fn decisions(&self, deployment: &crate::settings::Deployment) -> sluice_core::sender::Settings {
+        let positive = |ms: i64| u64::try_from(ms).unwrap_or(0);
+        sluice_core::sender::Settings {
+            ttl_ms: positive(deployment.ttl_ms),
+            dedupe_window_ms: positive(deployment.dedupe_window_ms),
+            call_timeout_ms: self.client.call_timeout_ms,
+            ..self.decisions.clone()
+        }
+    }
+}
+
+/// Starts the role as a component of `life`.
+///
+/// # Errors
+/// If a client cannot be made.
+pub async fn start(deps: &Deps, life: &mut Lifecycle) -> anyhow::Result<()> {
+    let limit = Duration::from_millis(deps.settings.sender.drain_timeout_ms.saturating_add(5_000));
+    let (deps, shutdown) = (deps.clone(), life.shutdown());
+    life.spawn("sender", limit, async move {
+        let partitions = tokio::select! {
+            checked = deps.brokers.checked() => checked?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        tokio::select! {
+            () = deps.directory.loaded() => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        pump::Pump::open(&deps, partitions)?.run(shutdown).await
+    });
+    Ok(())
+}

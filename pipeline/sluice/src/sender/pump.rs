@@ -1,0 +1,687 @@
+//! The one task that owns the sender's state machine.
+//!
+//! The order of its `select!` is the proof that nothing starves: shutdown, then what ends work (timers, call
+//! results, acks, the ledger read back, evidence, controls), and new requests last. Each input is stepped and its
+//! effects carried out before the next is taken, so effects leave in the order they were decided.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sluice_core::sender::{Effect, Input, Sender, Token};
+use sluice_core::time::Now;
+use sluice_kafka::clock;
+use sluice_kafka::group::{self, GroupConsumer, StartAt};
+use sluice_kafka::record::{Partition, Record};
+use sluice_kafka::tail::{self, Tail};
+use sluice_schemas::codec::SchemaRef;
+use sluice_schemas::topics::Topic;
+use sluice_schemas::{Facet, headers};
+use sluice_whatsapp::client::Client;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::calls::Caller;
+use super::evidence::Evidence;
+use super::ledger::{Following, Reader, Trouble};
+use super::writer::{LedgerTicket, Reports, Writer};
+use super::{notes, requests, sessions};
+use crate::dead_letters::{Cause, DeadLetters};
+use crate::deps::Deps;
+use crate::directory::Change;
+
+/// Results, reports and notices taken at once.
+const TAKE_MAX: usize = 1_000;
+/// Wait before a schema that cannot be looked up is asked for again.
+const SCHEMA_RETRY: Duration = Duration::from_secs(1);
+/// Dead letters in a row after which the role ends.
+const DEAD_RUN_MAX: u64 = 1_000;
+
+/// What tasks on the side tell the pump.
+enum Notice {
+    /// Where the group stands on a partition that was taken over: begin there.
+    Begin { partition: i32, at: StartAt },
+    /// The end of a partition of `messages.status` when it was asked for.
+    StatusEnd { partition: i32, asked_ms: i64, end: i64 },
+    /// A schema was looked up, or is not registered: take the request again.
+    Schema { record: Box<Record>, missing: Option<SchemaRef> },
+}
+
+/// The pump.
+pub(super) struct Pump {
+    deps: Deps,
+    sender: Sender,
+    out: Vec<Effect>,
+    writer: Writer,
+    reports: Reports,
+    requests_topic: Arc<str>,
+    group: GroupConsumer,
+    ledger: Tail,
+    ledger_following: Following,
+    status: Tail,
+    status_following: Following,
+    reader: Reader,
+    evidence: Evidence,
+    caller: Caller,
+    results: mpsc::UnboundedReceiver<Input>,
+    notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
+    dead_letters: DeadLetters,
+    /// Partitions the group assigns to us.
+    assigned: BTreeSet<i32>,
+    /// Partitions to fence again, and when.
+    fence_at: BTreeMap<Instant, i32>,
+    /// Next offsets to commit.
+    commits: HashMap<i32, i64>,
+    /// The request being stepped, for effects about its bytes.
+    current: Option<Record>,
+    closing: bool,
+}
+
+impl Pump {
+    pub(super) fn open(deps: &Deps, partitions: i32) -> anyhow::Result<Self> {
+        let settings = &deps.settings.sender;
+        let kafka = &deps.settings.kafka;
+        let decisions = settings.decisions(&deps.settings.deployment);
+        let ledger_timeout_ms = decisions.ledger_timeout_ms;
+        let owner = format!("{}/{}", kafka.client_id, uuid::Uuid::new_v4());
+        let sender = Sender::new(decisions, owner, partitions, rand::random());
+        let (writer, reports) =
+            Writer::open(kafka, deps.names.clone(), &deps.codecs, (ledger_timeout_ms, settings.linger_ms))?;
+        let requests_topic: Arc<str> = deps.names.get(Topic::OutboundRequests).into();
+        let client = Client::new(&settings.client).context("sender.client")?;
+        let (caller, results) =
+            Caller::new(client, deps.connectors.clone(), deps.directory.clone(), deps.metrics.clone());
+        Ok(Self {
+            group: GroupConsumer::join(kafka, "sender", &[&requests_topic], group::Options::default())?,
+            ledger: Tail::open(kafka, deps.names.get(Topic::OutboundLedger), tail::Options::default())?,
+            status: Tail::open(kafka, deps.names.get(Topic::MessagesStatus), tail::Options::default())?,
+            ledger_following: Following::default(),
+            status_following: Following::default(),
+            reader: Reader::new(&deps.codecs),
+            evidence: Evidence::new(&deps.codecs),
+            notices: mpsc::unbounded_channel(),
+            dead_letters: DeadLetters::new(
+                "sender",
+                &deps.names,
+                &deps.codecs,
+                deps.metrics.clone(),
+                DEAD_RUN_MAX,
+            ),
+            assigned: BTreeSet::new(),
+            fence_at: BTreeMap::new(),
+            commits: HashMap::new(),
+            current: None,
+            closing: false,
+            out: Vec::new(),
+            deps: deps.clone(),
+            requests_topic,
+            sender,
+            writer,
+            reports,
+            caller,
+            results,
+        })
+    }
+
+    /// Sends until `shutdown`, then gives every partition back clean.
+    ///
+    /// # Errors
+    /// When the role cannot go on. What is not settled is taken up by the next owner.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut changes = self.deps.directory.changes();
+        self.look_at_all_sessions()?;
+        let settings = self.deps.settings.sender.clone();
+        let mut commit_ticks = ticks(settings.commit_interval_ms);
+        let mut evidence_ticks = ticks(settings.evidence_interval_ms);
+        let mut deadline = None;
+        let (mut results, mut fact_reports) = (Vec::new(), Vec::new());
+        let (mut claim_reports, mut intake_reports) = (Vec::new(), Vec::new());
+        tracing::info!(role = "sender", "sending");
+        loop {
+            if self.closing && (self.sender.is_idle() || deadline.is_some_and(|at| Instant::now() >= at)) {
+                break;
+            }
+            let wake = self.next_wake(deadline);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled(), if !self.closing => {
+                    deadline = Some(Instant::now() + Duration::from_millis(settings.drain_timeout_ms));
+                    self.begin_closing()?;
+                }
+                () = tokio::time::sleep_until(wake) => self.on_wake()?,
+                _ = commit_ticks.tick() => self.commit(),
+                _ = evidence_ticks.tick() => self.housekeep(),
+                n = self.results.recv_many(&mut results, TAKE_MAX) => {
+                    anyhow::ensure!(n > 0, "the calls' channel is closed");
+                    for input in results.drain(..) {
+                        self.step(input)?;
+                    }
+                }
+                _ = self.reports.claims.collect(&mut claim_reports, TAKE_MAX) => self.ledger_reported(&mut claim_reports)?,
+                _ = self.reports.intake.collect(&mut intake_reports, TAKE_MAX) => self.ledger_reported(&mut intake_reports)?,
+                _ = self.reports.facts.collect(&mut fact_reports, TAKE_MAX) => {
+                    for delivery in fact_reports.drain(..) {
+                        if let Some((token, offset)) = self.writer.reported(delivery)
+                            && token != Token::None
+                        {
+                            self.step(Input::Acked { token, offset })?;
+                        }
+                    }
+                    self.writer.resume();
+                }
+                event = self.ledger.recv() => self.on_ledger(event.context("the ledger tail has ended")?)?,
+                event = self.status.recv() => self.on_status(event.context("the status tail has ended")?)?,
+                notice = self.notices.1.recv() => if let Some(notice) = notice { self.on_notice(notice)? },
+                change = changes.recv() => self.on_change(change)?,
+                event = self.group.recv() => self.on_group(event.context("the group member has ended")?)?,
+            }
+        }
+        self.close().await;
+        Ok(())
+    }
+
+    async fn close(mut self) {
+        self.commit();
+        self.writer.flusher().flush(Duration::from_secs(5)).await;
+        if !self.sender.is_idle() {
+            tracing::warn!(gauges = ?self.sender.gauges(), "stopped with work under way; the next owner settles it");
+        }
+        let closing = async {
+            tokio::join!(self.group.close(), self.ledger.close(), self.status.close());
+        };
+        if tokio::time::timeout(Duration::from_secs(5), closing).await.is_err() {
+            tracing::warn!("the consumers did not close in time");
+        }
+    }
+
+    fn next_wake(&self, deadline: Option<Instant>) -> Instant {
+        let now = Instant::now();
+        let wall_us = clock::now().wall_us;
+        let far = now + Duration::from_secs(3_600);
+        let sender = self.sender.next_wake_us().map(|at| {
+            now + Duration::from_micros(u64::try_from(at.saturating_sub(wall_us)).unwrap_or(0))
+                .min(Duration::from_secs(3_600))
+        });
+        let fence = self.fence_at.first_key_value().map(|(at, _)| *at);
+        let waiting = self.writer.has_waiting().then(|| now + Duration::from_millis(20));
+        [sender, fence, waiting, deadline].into_iter().flatten().min().unwrap_or(far)
+    }
+
+    fn on_wake(&mut self) -> anyhow::Result<()> {
+        self.writer.resume();
+        let now = Instant::now();
+        while let Some(entry) = self.fence_at.first_entry().filter(|entry| *entry.key() <= now) {
+            let partition = entry.remove();
+            if self.assigned.contains(&partition) && !self.closing {
+                self.step(Input::Assigned { partition })?;
+            }
+        }
+        self.step(Input::Tick)
+    }
+
+    /// Steps the machine and carries out what follows, at once and in order.
+    fn step(&mut self, input: Input) -> anyhow::Result<()> {
+        let reading = clock::now();
+        let now = Now { wall_us: reading.wall_us, boot_us: reading.boot_us };
+        let mut out = std::mem::take(&mut self.out);
+        self.sender.step(now, input, &mut out);
+        let mut done = Ok(());
+        for effect in out.drain(..) {
+            if done.is_ok() {
+                done = self.carry_out(effect);
+            }
+        }
+        self.out = out;
+        done
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> anyhow::Result<()> {
+        match effect {
+            Effect::Append { partition, epoch, key, entry, urgent } => {
+                if !self.writer.entry(partition, epoch, &key, entry.as_deref(), urgent) {
+                    self.fail_later(partition, epoch);
+                }
+            }
+            Effect::Publish { status, partition, traceparent, token } => {
+                let epoch = self.sender.epoch(partition);
+                self.writer.status(partition, epoch, &status, traceparent.as_deref(), token);
+            }
+            Effect::Call(call) => self.caller.call(call),
+            Effect::LookUp { message_id, session_id, provider_message_id, .. } => {
+                self.caller.look_up(&session_id, message_id, &provider_message_id);
+            }
+            Effect::Fence { partition } => {
+                if !self.writer.fence(partition, &self.sender.fence_entry()) {
+                    self.fence_later(partition, 1_000);
+                }
+            }
+            Effect::FenceLater { partition, after_ms } => self.fence_later(partition, after_ms),
+            Effect::Own { partition, position, status_from_ms } => {
+                self.own(partition, position, status_from_ms)
+            }
+            Effect::Commit { partition, offset } => {
+                self.commits.insert(partition, offset);
+            }
+            Effect::HoldIntake { partition, hold } => {
+                let partition = Partition::new(self.requests_topic.clone(), partition);
+                if hold {
+                    self.group.control().pause(partition)
+                } else {
+                    self.group.control().resume(partition)
+                }
+            }
+            Effect::Drop { partition } => self.drop_partition(partition),
+            Effect::GiveBack { partition } => self.give_back(partition),
+            Effect::DeadLetter { reason, detail, token, .. } => {
+                self.dead_letter(Cause::new(reason, detail), token)?
+            }
+            Effect::Reroute { to_partition, hops, token, .. } => self.reroute(to_partition, hops, token),
+            Effect::SessionStatus { partition, status } => self.writer.facet(partition, &status),
+            Effect::Note(note) => notes::take(&self.deps.metrics, &note),
+        }
+        Ok(())
+    }
+
+    /// A ledger record could not be queued: told like a failed one, but not inside the step that wrote it.
+    fn fail_later(&self, partition: i32, epoch: i64) {
+        self.caller.tell(Input::LedgerFailed { partition, epoch });
+    }
+
+    fn fence_later(&mut self, partition: i32, after_ms: u64) {
+        let mut at = Instant::now() + Duration::from_millis(after_ms);
+        while self.fence_at.contains_key(&at) {
+            at += Duration::from_micros(1);
+        }
+        self.fence_at.insert(at, partition);
+    }
+
+    /// A partition is restored: take requests and follow the facts.
+    fn own(&mut self, partition: i32, position: Option<i64>, status_from_ms: i64) {
+        self.evidence.begin(partition);
+        self.status_following.begin(&self.status, partition, tail::From::Timestamp(status_from_ms.max(0)));
+        let requests = Partition::new(self.requests_topic.clone(), partition);
+        let (control, notices) = (self.group.control().clone(), self.notices.0.clone());
+        tokio::spawn(async move {
+            let at = loop {
+                match control.committed(vec![requests.clone()]).await {
+                    Ok(committed) => {
+                        let committed = committed.first().and_then(|(_, offset)| *offset);
+                        break committed.max(position).map_or(StartAt::Beginning, StartAt::Offset);
+                    }
+                    Err(group::Error::Closed | group::Error::Fatal(_)) => return,
+                    Err(error) => {
+                        tracing::warn!(partition, %error, "committed offset not known yet");
+                        tokio::time::sleep(SCHEMA_RETRY).await;
+                    }
+                }
+            };
+            let _ = notices.send(Notice::Begin { partition, at });
+        });
+    }
+
+    fn drop_partition(&mut self, partition: i32) {
+        self.ledger_following.end(&self.ledger, partition);
+        self.status_following.end(&self.status, partition);
+        self.commits.remove(&partition);
+        if self.assigned.contains(&partition) {
+            self.group.control().pause(Partition::new(self.requests_topic.clone(), partition));
+        }
+    }
+
+    /// Nothing of ours is under way on the partition: once all we wrote is acknowledged the group gets it back.
+    fn give_back(&mut self, partition: i32) {
+        self.ledger_following.end(&self.ledger, partition);
+        self.status_following.end(&self.status, partition);
+        self.assigned.remove(&partition);
+        let offset = self.commits.remove(&partition);
+        let requests = Partition::new(self.requests_topic.clone(), partition);
+        let (control, flusher, closing) = (self.group.control().clone(), self.writer.flusher(), self.closing);
+        if closing {
+            // Leaving the group gives it back; only the offset has to stand.
+            if let Some(offset) = offset {
+                self.commits.insert(partition, offset);
+            }
+            return;
+        }
+        tokio::spawn(async move {
+            flusher.flush(Duration::from_secs(10)).await;
+            if let Err(error) = control.release(vec![(requests, offset)]).await {
+                tracing::warn!(partition, %error, "last offset not committed; those requests are read again");
+            }
+        });
+    }
+
+    fn dead_letter(&mut self, cause: Cause, token: Token) -> anyhow::Result<()> {
+        let Some(record) = self.current.take() else { return Ok(()) };
+        let letter = self.dead_letters.letter(&record, cause)?;
+        let headers = letter.headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+        self.writer.copy(Topic::DeadLetters, None, (letter.key, letter.value), headers, token);
+        Ok(())
+    }
+
+    fn reroute(&mut self, to_partition: i32, hops: u32, token: Token) {
+        let Some(record) = self.current.take() else { return };
+        let mut list: Vec<(&'static str, Vec<u8>)> = vec![(headers::HOPS, hops.to_string().into_bytes())];
+        for name in [
+            headers::TENANT_ID,
+            headers::SESSION_ID,
+            headers::MESSAGE_ID,
+            headers::EVENT_TYPE,
+            headers::TRACEPARENT,
+            sluice_schemas::codec::VALUE_SCHEMA_HEADER,
+        ] {
+            if let Some(value) = record.header(name) {
+                list.push((name, value.to_vec()));
+            }
+        }
+        let key = record.key.map(|key| key.to_vec()).unwrap_or_default();
+        let value = record.value.map(|value| value.to_vec()).unwrap_or_default();
+        self.writer.copy(Topic::OutboundRequests, Some(to_partition), (key, value), list, token);
+    }
+
+    fn ledger_reported(
+        &mut self,
+        reports: &mut Vec<sluice_kafka::producer::Delivery<LedgerTicket>>,
+    ) -> anyhow::Result<()> {
+        for delivery in reports.drain(..) {
+            match (delivery.token, delivery.result) {
+                (LedgerTicket::Fence { partition }, Ok(position)) => {
+                    self.step(Input::Fenced { partition, offset: position.offset })?;
+                    if self.sender.epoch(partition) == Some(position.offset) {
+                        self.ledger_following.begin(&self.ledger, partition, tail::From::Beginning);
+                    }
+                }
+                (LedgerTicket::Fence { partition }, Err(error)) => {
+                    tracing::warn!(partition, %error, "fence not written; trying again");
+                    self.fence_later(partition, 1_000);
+                }
+                (LedgerTicket::Entry { .. }, Ok(_)) => {}
+                (LedgerTicket::Entry { partition, epoch }, Err(error)) => {
+                    tracing::warn!(partition, epoch, %error, "ledger record not written; the partition is taken over anew");
+                    self.step(Input::LedgerFailed { partition, epoch })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_ledger(&mut self, event: tail::Event) -> anyhow::Result<()> {
+        match event {
+            tail::Event::Records(batch) => {
+                for record in &batch.records {
+                    if !self.ledger_following.is_present(batch.partition, batch.generation) {
+                        return Ok(());
+                    }
+                    self.ledger_record(record)?;
+                }
+                if self.ledger_following.is_present(batch.partition, batch.generation) {
+                    self.step(Input::LedgerPassed { partition: batch.partition, next_offset: batch.next })?;
+                }
+            }
+            tail::Event::CaughtUp { partition, generation, next } => {
+                if let Some(next_offset) = next
+                    && self.ledger_following.is_present(partition, generation)
+                {
+                    self.step(Input::LedgerPassed { partition, next_offset })?;
+                }
+            }
+            tail::Event::Rewound { partition, generation, .. } => {
+                // The log lost what we had read to: what we know may be wrong.
+                if self.ledger_following.is_present(partition, generation)
+                    && let Some(epoch) = self.sender.epoch(partition)
+                {
+                    self.step(Input::LedgerFailed { partition, epoch })?;
+                }
+            }
+            tail::Event::Error(error @ tail::Error::Fatal(_)) => return Err(error.into()),
+            tail::Event::Error(error) => tracing::warn!(%error, "ledger tail; going on"),
+        }
+        Ok(())
+    }
+
+    fn ledger_record(&mut self, record: &Record) -> anyhow::Result<()> {
+        let partition = record.partition.number;
+        let own_epoch = self.sender.epoch(partition);
+        let schema = match self.reader.read(record, own_epoch) {
+            Ok(read) => return self.step(Input::Ledger { partition, read }),
+            Err(Trouble::Strange(why)) => {
+                tracing::error!(partition, offset = record.offset, why, "ledger record ignored");
+                return Ok(());
+            }
+            Err(Trouble::Entry(name)) => {
+                let codec = self.reader.entries().clone();
+                tokio::spawn(async move { codec.learn(name).await.err() });
+                name
+            }
+            Err(Trouble::Command(name)) => {
+                let codec = self.reader.commands().clone();
+                tokio::spawn(async move { codec.learn(name).await.err() });
+                name
+            }
+        };
+        // Without the record nothing may be decided: the partition is taken over anew, by when the schema is known.
+        tracing::warn!(partition, offset = record.offset, %schema, "schema of a ledger record is being looked up");
+        self.step(Input::LedgerFailed { partition, epoch: own_epoch.unwrap_or(-1) })
+    }
+
+    fn on_status(&mut self, event: tail::Event) -> anyhow::Result<()> {
+        match event {
+            tail::Event::Records(batch)
+                if self.status_following.is_present(batch.partition, batch.generation) =>
+            {
+                let partition = batch.partition;
+                let own_epoch = self.sender.epoch(partition);
+                for record in &batch.records {
+                    if let Some(status) = self.evidence.fact(record, own_epoch) {
+                        self.step(Input::Status { partition, status: Box::new(status) })?;
+                    }
+                }
+                if let Some(asked_ms) = self.evidence.read_to(partition, batch.next) {
+                    self.step(Input::StatusCaughtUp { partition, asked_ms })?;
+                }
+            }
+            tail::Event::Error(error @ tail::Error::Fatal(_)) => return Err(error.into()),
+            tail::Event::Error(error) => tracing::warn!(%error, "status tail; going on"),
+            tail::Event::CaughtUp { partition, generation, next }
+                if self.status_following.is_present(partition, generation) =>
+            {
+                if let Some(asked_ms) = next.and_then(|next| self.evidence.read_to(partition, next)) {
+                    self.step(Input::StatusCaughtUp { partition, asked_ms })?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_notice(&mut self, notice: Notice) -> anyhow::Result<()> {
+        match notice {
+            Notice::Begin { partition, at } => {
+                if self.assigned.contains(&partition) {
+                    self.group.control().start(Partition::new(self.requests_topic.clone(), partition), at);
+                }
+                Ok(())
+            }
+            Notice::StatusEnd { partition, asked_ms, end } => {
+                match self.evidence.end_was(partition, asked_ms, end) {
+                    Some(asked_ms) => self.step(Input::StatusCaughtUp { partition, asked_ms }),
+                    None => Ok(()),
+                }
+            }
+            Notice::Schema { record, missing: None } => self.on_request(*record),
+            Notice::Schema { record, missing: Some(name) } => {
+                let request = requests::unregistered(&record, name);
+                self.current = Some(*record);
+                self.step(Input::Request(request))
+            }
+        }
+    }
+
+    fn on_group(&mut self, event: group::Event) -> anyhow::Result<()> {
+        match event {
+            group::Event::Assigned(list) => {
+                for assignment in list {
+                    let partition = assignment.partition.number;
+                    self.assigned.insert(partition);
+                    if !self.closing {
+                        self.step(Input::Assigned { partition })?;
+                    }
+                }
+            }
+            group::Event::Revoking(list) => {
+                for partition in list {
+                    self.fence_at.retain(|_, waiting| *waiting != partition.number);
+                    self.step(Input::Revoking { partition: partition.number })?;
+                }
+            }
+            group::Event::Lost(list) => {
+                for partition in list {
+                    self.assigned.remove(&partition.number);
+                    self.step(Input::Lost { partition: partition.number })?;
+                }
+            }
+            group::Event::Records(records) => {
+                for record in records {
+                    self.on_request(record)?;
+                }
+            }
+            group::Event::Error(error @ group::Error::Fatal(_)) => return Err(error.into()),
+            group::Event::Error(error) => tracing::warn!(%error, "kafka trouble; going on"),
+        }
+        Ok(())
+    }
+
+    fn on_request(&mut self, record: Record) -> anyhow::Result<()> {
+        match requests::request(self.reader.commands(), &record) {
+            Ok(request) => {
+                if request.command.is_ok() {
+                    self.dead_letters.alive();
+                }
+                self.current = Some(record);
+                let stepped = self.step(Input::Request(request));
+                self.current = None;
+                stepped
+            }
+            Err(name) => {
+                let (partition, offset, bytes) = (record.partition.number, record.offset, record.bytes());
+                self.look_up_schema(record, name);
+                self.step(Input::RequestDelayed { partition, offset, bytes })
+            }
+        }
+    }
+
+    /// Looks a producer's schema up on the side: requests of others pass this one.
+    fn look_up_schema(&self, record: Record, name: SchemaRef) {
+        let (codec, notices) = (self.reader.commands().clone(), self.notices.0.clone());
+        tokio::spawn(async move {
+            let missing = loop {
+                match codec.learn(name).await {
+                    Ok(()) => break None,
+                    Err(error) if error.dead_letter_reason().is_some() => break Some(name),
+                    Err(error) => {
+                        tracing::warn!(%error, "schema of a request not looked up yet");
+                        tokio::time::sleep(SCHEMA_RETRY).await;
+                    }
+                }
+            };
+            let _ = notices.send(Notice::Schema { record: Box::new(record), missing });
+        });
+    }
+
+    fn on_change(&mut self, change: Result<Change, broadcast::error::RecvError>) -> anyhow::Result<()> {
+        match change {
+            Ok(Change::Session(id)) => {
+                self.caller.forget_targets();
+                self.look_at_session(&id)
+            }
+            Ok(Change::Account(id)) => {
+                self.caller.forget_targets();
+                for session in self.deps.directory.sessions_of(&id) {
+                    self.look_at_session(&session)?;
+                }
+                Ok(())
+            }
+            Ok(Change::Status(id, Facet::Connection | Facet::Operator)) => self.look_at_condition(&id),
+            Ok(Change::Status(..)) => Ok(()),
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                self.caller.forget_targets();
+                self.look_at_all_sessions()
+            }
+            Err(broadcast::error::RecvError::Closed) => anyhow::bail!("the directory has ended"),
+        }
+    }
+
+    fn look_at_all_sessions(&mut self) -> anyhow::Result<()> {
+        for session in self.deps.directory.sessions() {
+            self.look_at_session(&session.record.session_id)?;
+            self.look_at_condition(&session.record.session_id)?;
+        }
+        Ok(())
+    }
+
+    fn look_at_session(&mut self, session_id: &str) -> anyhow::Result<()> {
+        let config = sessions::config(&self.deps.directory, &self.deps.connectors, session_id);
+        self.step(Input::Session { session_id: session_id.into(), config: config.map(Box::new) })
+    }
+
+    fn look_at_condition(&mut self, session_id: &str) -> anyhow::Result<()> {
+        let condition = sessions::condition(&self.deps.directory, session_id);
+        self.step(Input::Condition { session_id: session_id.into(), condition })
+    }
+
+    fn commit(&mut self) {
+        if self.commits.is_empty() {
+            return;
+        }
+        let offsets = self
+            .commits
+            .drain()
+            .map(|(partition, offset)| (Partition::new(self.requests_topic.clone(), partition), offset))
+            .collect();
+        let answer = self.group.control().commit(offsets);
+        tokio::spawn(async move {
+            if let Err(error) = answer.await {
+                // Repeating is safe: the ledger knows these requests.
+                tracing::warn!(%error, "request offsets not committed");
+            }
+        });
+    }
+
+    fn housekeep(&mut self) {
+        let gauges = self.sender.gauges();
+        let metrics = &self.deps.metrics;
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.partitions.with_label_values(&["owned"]).set(count(gauges.owned));
+        metrics.partitions.with_label_values(&["restoring"]).set(count(gauges.restoring));
+        metrics.open_messages.with_label_values(&["open"]).set(count(gauges.open));
+        metrics.open_messages.with_label_values(&["calling"]).set(count(gauges.calls));
+        metrics.in_doubt_open.set(i64::try_from(gauges.in_doubt).unwrap_or(i64::MAX));
+        for partition in self.sender.partitions_in_doubt() {
+            let (control, notices) = (self.status.control().clone(), self.notices.0.clone());
+            let asked_ms = clock::wall_ms();
+            tokio::spawn(async move {
+                if let Ok((_, end)) = control.watermarks(partition).await {
+                    let _ = notices.send(Notice::StatusEnd { partition, asked_ms, end });
+                }
+            });
+        }
+    }
+
+    fn begin_closing(&mut self) -> anyhow::Result<()> {
+        self.closing = true;
+        self.fence_at.clear();
+        for partition in self.assigned.clone() {
+            self.group.control().pause(Partition::new(self.requests_topic.clone(), partition));
+            self.step(Input::Revoking { partition })?;
+        }
+        Ok(())
+    }
+}
+
+fn ticks(interval_ms: u64) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(Duration::from_millis(interval_ms.max(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}

@@ -1,0 +1,47 @@
+//! What the directory says of a session, as the state machine needs it.
+
+use sluice_core::sender::{SessionCondition, SessionConfig};
+use sluice_schemas::{Facet, InDoubtPolicy};
+use sluice_whatsapp::Registry as Connectors;
+
+use crate::directory::Directory;
+
+/// The configuration of a session; none if it, its account or its connector is not there.
+pub(super) fn config(
+    directory: &Directory,
+    connectors: &Connectors,
+    session_id: &str,
+) -> Option<SessionConfig> {
+    let session = directory.session(session_id)?;
+    let account = directory.account(&session.record.account_id)?;
+    let connector = connectors.get(session.record.provider)?;
+    let defaults = connector.defaults();
+    let record = &session.record;
+    let positive = |n: i32| u32::try_from(n).ok().filter(|n| *n > 0);
+    Some(SessionConfig {
+        tenant_id: record.tenant_id.clone(),
+        provider: record.provider,
+        account_id: record.account_id.clone(),
+        base_url: account.record.base_url.clone(),
+        base_url_in_flight_max: account.record.max_in_flight.and_then(positive),
+        limits: if record.limits.is_empty() { defaults.limits } else { record.limits.clone() },
+        max_in_flight: record.max_in_flight.and_then(positive).unwrap_or(defaults.max_in_flight),
+        in_doubt_policy: match record.in_doubt_policy {
+            InDoubtPolicy::Unknown => defaults.in_doubt_policy,
+            policy => policy,
+        },
+        tenant_weight: record.tenant_weight.and_then(positive).unwrap_or(1),
+        needs_bridge: defaults.needs_bridge,
+        binding_epoch: record.binding_epoch,
+    })
+}
+
+/// The condition of a session.
+pub(super) fn condition(directory: &Directory, session_id: &str) -> SessionCondition {
+    let connection = directory.status(session_id, Facet::Connection);
+    SessionCondition {
+        paused: directory.is_paused(session_id),
+        connection: connection.as_ref().map(|status| status.connection).unwrap_or_default(),
+        connection_at_ms: connection.map_or(0, |status| status.occurred_at),
+    }
+}
