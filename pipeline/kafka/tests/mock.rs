@@ -1,4 +1,5 @@
 //! The laws on librdkafka's cluster inside the process.
+#![allow(clippy::unwrap_used)]
 
 mod laws;
 

@@ -1,4 +1,5 @@
 //! The laws on a real Kafka, and what only a real one has: topic settings, broker time, compaction's gaps.
+#![allow(clippy::unwrap_used)]
 
 mod laws;
 

@@ -1,4 +1,5 @@
 //! The registry client on a real registry (Apicurio), and on a scripted one for what that cannot be made to do.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
