@@ -37,6 +37,9 @@ COPY LICENSE /usr/share/doc/sluice/LICENSE
 LABEL org.opencontainers.image.title="sluice" \
       org.opencontainers.image.description="Kafka-native delivery pipeline for WhatsApp" \
       org.opencontainers.image.licenses="Apache-2.0"
+# Where the vendored OpenSSL finds the authorities: it was built for another place.
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    SSL_CERT_DIR=/etc/ssl/certs
 # By number, so that Kubernetes can tell that it is not root. The root file system may be read-only: Sluice writes
 # below /var/lib/sluice only.
 USER 65532:65532
