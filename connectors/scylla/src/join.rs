@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use futures::future::{try_join, try_join_all};
 use sluice_core::fold::{FACTS_MAX, Fact};
 use sluice_schemas::MessageStatus;
 
@@ -197,12 +198,10 @@ impl<T: Tables> Joiner<'_, T> {
             if written.len() >= FACTS_MAX || !written.insert(fact.key()) {
                 continue;
             }
-            self.write(message_id, &fact).await?;
-            for id in ids_of(&fact) {
-                if told.insert(id.clone()) {
-                    open.extend(self.claim_id(message_id, &id, &fact).await?);
-                }
-            }
+            let new: Vec<IdKey> = ids_of(&fact).into_iter().filter(|id| told.insert(id.clone())).collect();
+            let claims = try_join_all(new.iter().map(|id| self.claim_id(message_id, id, &fact)));
+            let ((), waited) = try_join(self.write(message_id, &fact), claims).await?;
+            open.extend(waited.into_iter().flatten());
         }
         Ok(written.len().saturating_sub(1))
     }
@@ -211,12 +210,14 @@ impl<T: Tables> Joiner<'_, T> {
         let Some(write) = Write::earliest(fact.at_ms, self.lives.fact_ms, self.now_ms) else {
             return Ok(());
         };
-        self.tables.put_fact(message_id, fact, write).await?;
-        if fact.lists() {
-            let timeline = Timeline::Messages { session_id: fact.session_id.clone() };
-            let position = Position { at_ms: fact.at_ms, id: message_id.to_owned() };
-            self.tables.put_entry(&timeline, &Entry { position, body: String::new() }, write).await?;
+        let put_fact = self.tables.put_fact(message_id, fact, write);
+        if !fact.lists() {
+            return put_fact.await;
         }
+        let timeline = Timeline::Messages { session_id: fact.session_id.clone() };
+        let position = Position { at_ms: fact.at_ms, id: message_id.to_owned() };
+        let entry = Entry { position, body: String::new() };
+        try_join(put_fact, self.tables.put_entry(&timeline, &entry, write)).await?;
         Ok(())
     }
 
