@@ -94,6 +94,8 @@ fn of_json(command: Command, status: u16, headers: &BTreeMap<String, String>, sa
         return verdict;
     }
     match status {
+        // Refusals of a message come under `error`, refusals of the caller under `message`.
+        403 if said.value.get("message").is_none() => Verdict::permanent("refused"),
         402 | 403 => Verdict::down(Connection::Unknown, "forbidden"),
         404 => Verdict::permanent("not_found"),
         408 => Verdict::unknown("provider_timeout"),
@@ -225,7 +227,8 @@ fn detail(status: u16, headers: &BTreeMap<String, String>, said: Option<&Said>) 
 
 fn error(verdict: &Verdict, detail: String) -> Option<SendError> {
     let (class, retryable) = match verdict.outcome {
-        Outcome::Submitted { .. } => return None,
+        // `NotMade` is for the caller of the client; no answer means it.
+        Outcome::Submitted { .. } | Outcome::NotMade => return None,
         Outcome::Throttled { .. } => (ErrorClass::Throttled, true),
         Outcome::Retryable => (ErrorClass::Retryable, true),
         Outcome::Permanent => (ErrorClass::Permanent, false),
@@ -344,6 +347,12 @@ mod tests {
                 "account_limit",
             ),
             (400, r#"{"success":false,"error":"no"}"#, Outcome::Permanent, "refused"),
+            (
+                403,
+                r#"{"success":false,"error":"You are not authorized to modify this message."}"#,
+                Outcome::Permanent,
+                "refused",
+            ),
             (200, r#"{"success":false,"error":"no"}"#, Outcome::Permanent, "refused"),
             (200, r#"{"success":false,"error":"Sending timed out"}"#, Outcome::Unknown, "provider_timeout"),
             (408, "{}", Outcome::Unknown, "provider_timeout"),

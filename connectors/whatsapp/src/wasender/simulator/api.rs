@@ -61,59 +61,66 @@ pub(super) fn jid(to: &str) -> String {
     if to.contains('@') { to.to_owned() } else { format!("{}@s.whatsapp.net", to.trim_start_matches('+')) }
 }
 
-fn token(headers: &HeaderMap) -> Result<&str, Response> {
+/// Why a request gets no further: an answer, small enough to be an error.
+#[derive(Debug)]
+pub(super) struct Refusal(u16, Value);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        answer(self.0, self.1)
+    }
+}
+
+/// What a route gives.
+type Answered = Result<Response, Refusal>;
+
+fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
     headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .ok_or_else(|| answer(401, json!({"success": false, "message": "API key is required"})))
+        .ok_or_else(|| Refusal(401, json!({"success": false, "message": "API key is required"})))
 }
 
-fn wrong_key() -> Response {
-    answer(401, json!({"success": false, "message": "Invalid API key"}))
+fn wrong_key() -> Refusal {
+    Refusal(401, json!({"success": false, "message": "Invalid API key"}))
 }
 
 /// The session of the key; an account token is refused here.
-#[allow(clippy::result_large_err)]
-pub(super) fn session(world: &World, headers: &HeaderMap) -> Result<Arc<Session>, Response> {
+pub(super) fn session(world: &World, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
     world.session_of_key(token(headers)?).ok_or_else(wrong_key)
 }
 
 /// The session in the path, for an account token; a session's key is refused here.
-#[allow(clippy::result_large_err)]
-fn managed(world: &World, headers: &HeaderMap, id: &str) -> Result<Arc<Session>, Response> {
+fn managed(world: &World, headers: &HeaderMap, id: &str) -> Result<Arc<Session>, Refusal> {
     account(world, headers)?;
     world
         .session(id)
-        .ok_or_else(|| answer(404, json!({"success": false, "message": "WhatsApp session not found"})))
+        .ok_or_else(|| Refusal(404, json!({"success": false, "message": "WhatsApp session not found"})))
 }
 
-#[allow(clippy::result_large_err)]
-fn account(world: &World, headers: &HeaderMap) -> Result<(), Response> {
+fn account(world: &World, headers: &HeaderMap) -> Result<(), Refusal> {
     let token = token(headers)?;
     if world.settings.personal_tokens.iter().any(|known| known == token) { Ok(()) } else { Err(wrong_key()) }
 }
 
-fn not_found() -> Response {
-    answer(404, json!({"success": false, "error": "Message not found"}))
+fn not_found() -> Refusal {
+    Refusal(404, json!({"success": false, "error": "Message not found"}))
 }
 
-fn message_of(world: &World, headers: &HeaderMap, id: &str) -> Result<Sent, Box<Response>> {
-    let session = session(world, headers).map_err(Box::new)?;
-    id.parse().ok().and_then(|id| world.message(&session, id)).ok_or_else(|| Box::new(not_found()))
+fn message_of(world: &World, headers: &HeaderMap, id: &str) -> Result<Sent, Refusal> {
+    let session = session(world, headers)?;
+    id.parse().ok().and_then(|id| world.message(&session, id)).ok_or_else(not_found)
 }
 
-async fn info(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let sent = match message_of(&world, &headers, &id) {
-        Ok(sent) => sent,
-        Err(refused) => return *refused,
-    };
+async fn info(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Answered {
+    let sent = message_of(&world, &headers, &id)?;
     if super::world::unix_ms() < sent.at_ms + world.settings.info_delay_ms {
-        return not_found();
+        return Err(not_found());
     }
     let key = json!({"id": sent.whatsapp_id, "fromMe": true, "remoteJid": sent.remote_jid});
     let data = json!({"remoteJid": sent.remote_jid, "id": sent.whatsapp_id, "msgId": sent.msg_id, "key": key,
         "message": sent.message, "messageTimestamp": (sent.at_ms / 1_000).to_string(), "status": sent.status});
-    answer(200, json!({"success": true, "data": data}))
+    Ok(answer(200, json!({"success": true, "data": data})))
 }
 
 async fn edit(
@@ -121,60 +128,45 @@ async fn edit(
     headers: HeaderMap,
     Path(id): Path<String>,
     body: Bytes,
-) -> Response {
-    let sent = match message_of(&world, &headers, &id) {
-        Ok(sent) => sent,
-        Err(refused) => return *refused,
-    };
-    let text = serde_json::from_slice::<Value>(&body)
-        .ok()
-        .and_then(|body| Some(body.get("text")?.as_str()?.to_owned()));
-    let Some(text) = text else {
-        return invalid(&[("text", "The text field is required.")]);
+) -> Answered {
+    let sent = message_of(&world, &headers, &id)?;
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let Some(text) = body.get("text").and_then(Value::as_str) else {
+        return Ok(invalid(&[("text", "The text field is required.")]));
     };
     world.change(sent.msg_id, |sent| sent.message = json!({"conversation": text}));
-    answer(
-        200,
-        json!({"success": true, "data": {"msgId": sent.msg_id, "jid": sent.to, "status": "in_progress"}}),
-    )
+    let data = json!({"msgId": sent.msg_id, "jid": sent.to, "status": "in_progress"});
+    Ok(answer(200, json!({"success": true, "data": data})))
 }
 
-async fn revoke(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    match message_of(&world, &headers, &id) {
-        Ok(sent) => {
-            world.change(sent.msg_id, |sent| sent.message = json!({"protocolMessage": {"type": 0}}));
-            answer(200, json!({"success": true, "message": "Message deleted successfully"}))
-        }
-        Err(refused) => *refused,
-    }
+async fn revoke(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Answered {
+    let sent = message_of(&world, &headers, &id)?;
+    world.change(sent.msg_id, |sent| sent.message = json!({"protocolMessage": {"type": 0}}));
+    Ok(answer(200, json!({"success": true, "message": "Message deleted successfully"})))
 }
 
 /// Read marks and presence: nothing to remember of them.
-async fn acknowledged(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Err(refused) = session(&world, &headers) {
-        return refused;
-    }
-    match serde_json::from_slice::<Value>(&body) {
+async fn acknowledged(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes) -> Answered {
+    session(&world, &headers)?;
+    Ok(match serde_json::from_slice::<Value>(&body) {
         Ok(Value::Object(_)) => answer(200, json!({"success": true, "data": null})),
         _ => invalid(&[("body", "The body must be a JSON object.")]),
-    }
+    })
 }
 
-async fn session_status(State(world): State<Arc<World>>, headers: HeaderMap) -> Response {
+async fn session_status(State(world): State<Arc<World>>, headers: HeaderMap) -> Answered {
     // Not wrapped in success/data, as with the provider.
-    session(&world, &headers).map_or_else(|refused| refused, |s| answer(200, json!({"status": s.status()})))
+    Ok(answer(200, json!({"status": session(&world, &headers)?.status()})))
 }
 
-async fn user(State(world): State<Arc<World>>, headers: HeaderMap) -> Response {
-    session(&world, &headers).map_or_else(
-        |refused| refused,
-        |session| answer(200, json!({"success": true, "data": {"id": &*session.id, "name": &*session.id}})),
-    )
+async fn user(State(world): State<Arc<World>>, headers: HeaderMap) -> Answered {
+    let session = session(&world, &headers)?;
+    Ok(answer(200, json!({"success": true, "data": {"id": &*session.id, "name": &*session.id}})))
 }
 
-async fn on_whatsapp(State(world): State<Arc<World>>, headers: HeaderMap, Path(_): Path<String>) -> Response {
-    session(&world, &headers)
-        .map_or_else(|refused| refused, |_| answer(200, json!({"success": true, "data": {"exists": true}})))
+async fn on_whatsapp(State(world): State<Arc<World>>, headers: HeaderMap) -> Answered {
+    session(&world, &headers)?;
+    Ok(answer(200, json!({"success": true, "data": {"exists": true}})))
 }
 
 fn shown(session: &Session) -> Value {
@@ -183,22 +175,16 @@ fn shown(session: &Session) -> Value {
         "api_key": session.api_key, "webhook_secret": session.webhook_secret})
 }
 
-async fn list(State(world): State<Arc<World>>, headers: HeaderMap) -> Response {
-    match account(&world, &headers) {
-        Err(refused) => refused,
-        Ok(()) => {
-            let all: Vec<Value> = world.all_sessions().iter().map(|session| shown(session)).collect();
-            answer(200, json!({"success": true, "data": all}))
-        }
-    }
+async fn list(State(world): State<Arc<World>>, headers: HeaderMap) -> Answered {
+    account(&world, &headers)?;
+    let all: Vec<Value> = world.all_sessions().iter().map(|session| shown(session)).collect();
+    Ok(answer(200, json!({"success": true, "data": all})))
 }
 
-async fn create(State(world): State<Arc<World>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
-    if let Err(refused) = account(&world, &headers) {
-        return refused;
-    }
+async fn create(State(world): State<Arc<World>>, headers: HeaderMap, Json(body): Json<Value>) -> Answered {
+    account(&world, &headers)?;
     let Some(name) = body.get("name").and_then(Value::as_str) else {
-        return invalid(&[("name", "The name field is required.")]);
+        return Ok(invalid(&[("name", "The name field is required.")]));
     };
     let id = world.next_msg_id();
     let protected = body.get("account_protection").and_then(Value::as_bool).unwrap_or(true);
@@ -211,28 +197,26 @@ async fn create(State(world): State<Arc<World>>, headers: HeaderMap, Json(body):
         status: Some("disconnected".to_owned()),
         ..SessionSettings::default()
     });
-    answer(200, json!({"success": true, "data": shown(&session)}))
+    Ok(answer(200, json!({"success": true, "data": shown(&session)})))
 }
 
-async fn one(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    managed(&world, &headers, &id).map_or_else(
-        |refused| refused,
-        |session| answer(200, json!({"success": true, "data": shown(&session)})),
-    )
+async fn one(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Answered {
+    let session = managed(&world, &headers, &id)?;
+    Ok(answer(200, json!({"success": true, "data": shown(&session)})))
 }
 
 fn qr(session: &Session) -> String {
     format!("2@{}-simulated", session.id)
 }
 
-async fn connect(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let session = match managed(&world, &headers, &id) {
-        Ok(session) => session,
-        Err(refused) => return refused,
-    };
+async fn connect(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Answered {
+    let session = managed(&world, &headers, &id)?;
     if session.is_connected() {
         let message = "Session already initialized or connecting...";
-        return answer(200, json!({"success": true, "data": {"status": "CONNECTED", "message": message}}));
+        return Ok(answer(
+            200,
+            json!({"success": true, "data": {"status": "CONNECTED", "message": message}}),
+        ));
     }
     World::set_status(&world, &id, "need_scan");
     let code = qr(&session);
@@ -243,44 +227,32 @@ async fn connect(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): 
         pause(&later, SCAN_MS).await;
         World::set_status(&later, &id, "connected");
     });
-    answer(200, json!({"success": true, "data": {"status": "NEED_SCAN", "qrCode": code}}))
+    Ok(answer(200, json!({"success": true, "data": {"status": "NEED_SCAN", "qrCode": code}})))
 }
 
-async fn disconnect(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    match managed(&world, &headers, &id) {
-        Ok(_) => {
-            World::set_status(&world, &id, "disconnected");
-            answer(200, json!({"success": true, "data": {"status": "DISCONNECTED"}}))
-        }
-        Err(refused) => refused,
+async fn disconnect(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Answered {
+    managed(&world, &headers, &id)?;
+    World::set_status(&world, &id, "disconnected");
+    Ok(answer(200, json!({"success": true, "data": {"status": "DISCONNECTED"}})))
+}
+
+async fn restart(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Answered {
+    if managed(&world, &headers, &id)?.is_connected() {
+        return Ok(answer(200, json!({"success": true, "message": "Session restarted successfully."})));
     }
+    Err(Refusal(
+        400,
+        json!({"success": false, "error": "WhatsApp session is not connected. Cannot restart."}),
+    ))
 }
 
-async fn restart(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    match managed(&world, &headers, &id) {
-        Ok(session) if session.is_connected() => {
-            answer(200, json!({"success": true, "message": "Session restarted successfully."}))
-        }
-        Ok(_) => {
-            let error = "WhatsApp session is not connected. Cannot restart.";
-            answer(400, json!({"success": false, "error": error}))
-        }
-        Err(refused) => refused,
-    }
+async fn qr_code(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Answered {
+    let session = managed(&world, &headers, &id)?;
+    Ok(answer(200, json!({"success": true, "data": {"qrCode": qr(&session)}})))
 }
 
-async fn qr_code(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    managed(&world, &headers, &id).map_or_else(
-        |refused| refused,
-        |session| answer(200, json!({"success": true, "data": {"qrCode": qr(&session)}})),
-    )
-}
-
-async fn logs(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let session = match managed(&world, &headers, &id) {
-        Ok(session) => session,
-        Err(refused) => return refused,
-    };
+async fn logs(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Path<String>) -> Answered {
+    let session = managed(&world, &headers, &id)?;
     let entries: Vec<Value> = world
         .newest(&session, PAGE)
         .into_iter()
@@ -290,5 +262,5 @@ async fn logs(State(world): State<Arc<World>>, headers: HeaderMap, Path(id): Pat
                 "failed_reason": null, "created_at": sent.at_ms})
         })
         .collect();
-    answer(200, json!({"success": true, "data": {"current_page": 1, "per_page": PAGE, "data": entries}}))
+    Ok(answer(200, json!({"success": true, "data": {"current_page": 1, "per_page": PAGE, "data": entries}})))
 }

@@ -121,7 +121,7 @@ struct Arrival<'a> {
 pub(super) async fn send(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes) -> Response {
     let session = match api::session(&world, &headers) {
         Ok(session) => session,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let now_us = world.now_us();
     let place = session.enter();
