@@ -11,6 +11,9 @@ use sluice_schemas::topics::Topic;
 
 use crate::settings::{Membership, Settings};
 
+/// What every fetch costs here, milliseconds.
+const FETCH_WAIT_MAX_MS: u32 = 5;
+
 /// A cluster of one broker that lives as long as this does.
 pub struct MockKafka {
     cluster: MockCluster<'static, DefaultProducerContext>,
@@ -38,8 +41,12 @@ impl MockKafka {
     pub fn empty() -> Result<Self, KafkaError> {
         let cluster = MockCluster::new(1)?;
         // A first join waits for 3 s here; nobody else can join this cluster unless told its port.
-        let settings =
-            Settings { membership: Membership::Alone, ..Settings::single(&cluster.bootstrap_servers()) };
+        let settings = Settings {
+            membership: Membership::Alone,
+            fetch_wait_max_ms: FETCH_WAIT_MAX_MS,
+            tail_fetch_wait_max_ms: FETCH_WAIT_MAX_MS,
+            ..Settings::single(&cluster.bootstrap_servers())
+        };
         Ok(Self { cluster, settings })
     }
 

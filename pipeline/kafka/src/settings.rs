@@ -102,8 +102,8 @@ impl Settings {
             partitions: PARTITIONS_DEV,
             replication_factor: 1,
             min_insync_replicas: 1,
-            fetch_wait_max_ms: 5,
-            tail_fetch_wait_max_ms: 5,
+            fetch_wait_max_ms: 50,
+            tail_fetch_wait_max_ms: 50,
             session_timeout_ms: 6_000,
             ..Self::default()
         }

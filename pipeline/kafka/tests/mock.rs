@@ -55,3 +55,46 @@ fn a_process_alone_takes_and_commits_as_in_a_group() {
     on_mock(Membership::Alone, laws::a_partition_begins_only_when_started_and_where_told);
     on_mock(Membership::Alone, laws::an_owner_commits_what_is_done_and_the_next_begins_there);
 }
+
+#[test]
+fn a_lost_partition_is_gone_at_once_and_comes_back_under_a_new_epoch() {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    use sluice_kafka::group::{self, Event, StartAt};
+
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("law", 2, 1).unwrap();
+    let settings = Settings { fetch_wait_max_ms: 5, ..Settings::single(&cluster.bootstrap_servers()) };
+    let world = World { settings, topic: "law".to_owned() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        laws::fill(&world, 0, 3).await;
+        let (mut member, control) = laws::join(&world, group::Options::default());
+        let partitions = laws::assigned(&mut member, 2).await;
+        for partition in &partitions {
+            control.start(partition.clone(), StartAt::Committed);
+        }
+        laws::group_records(&mut member, 3).await;
+        // The coordinator has forgotten the member.
+        cluster
+            .request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+        let lost = loop {
+            match laws::within("the loss", member.recv()).await.unwrap() {
+                Event::Lost(partitions) => break partitions,
+                Event::Error(error) => eprintln!("{error}"),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(lost.into_iter().collect::<std::collections::BTreeSet<_>>(), partitions);
+        let one = partitions.first().unwrap().clone();
+        let refused = control.commit(vec![(one.clone(), 1)]).await;
+        assert!(matches!(refused, Err(group::Error::NotAssigned(_))), "{refused:?}");
+        match laws::within("the return", member.recv()).await.unwrap() {
+            Event::Assigned(assignments) => assert!(assignments.iter().all(|again| again.epoch > 2)),
+            other => panic!("{other:?}"),
+        }
+        control.start(one, StartAt::Offset(2));
+        assert_eq!(laws::group_records(&mut member, 1).await[0].offset, 2);
+        laws::within("close", member.close()).await;
+    });
+}

@@ -8,10 +8,12 @@ use std::time::Duration;
 use laws::{World, within};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use sluice_kafka::group::{self, StartAt};
+use sluice_kafka::record::{Outgoing, Partition};
 use sluice_kafka::settings::Settings;
 use sluice_kafka::tail::{self, From, Tail};
 use sluice_kafka::topics::{Error, State, Topics};
-use sluice_testkit::{EphemeralPrefix, kafka, unique};
+use sluice_testkit::{EphemeralPrefix, OwnKafka, kafka, unique};
 
 async fn create(settings: &Settings, topic: &str, options: &[(&str, &str)]) {
     let mut config = rdkafka::ClientConfig::new();
@@ -146,4 +148,65 @@ async fn too_few_replicas_are_not_durable() {
     let Err(Error::Unfit(unfit)) = topics.durability().await else { panic!("must not be durable") };
     assert!(unfit.iter().any(|text| text.contains("replication_factor is 1")));
     assert!(unfit.iter().any(|text| text.contains("min.insync.replicas is 1")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_go_on_after_the_broker_was_away() {
+    let broker = OwnKafka::start().await;
+    let settings = Settings::single(broker.bootstrap());
+    create(&settings, "law", &[]).await;
+    let world = World { settings, topic: "law".to_owned() };
+    laws::fill(&world, 0, 5).await;
+    let mut tail = Tail::open(&world.settings, "law", tail::Options::default()).unwrap();
+    tail.assign(0, From::Beginning);
+    let (mut member, control) = laws::join(&world, group::Options::default());
+    for partition in laws::assigned(&mut member, 2).await {
+        control.start(partition, StartAt::Committed);
+    }
+    assert_eq!(laws::group_records(&mut member, 5).await.len(), 5);
+    let producer = laws::producer(&world);
+
+    broker.stop().await;
+    let outgoing = || Outgoing {
+        topic: "law",
+        partition: Some(0),
+        key: Some(b"k"),
+        value: Some(b"written while away"),
+        headers: &[],
+    };
+    let waiting = producer.send_later(outgoing()).unwrap();
+    let one = Partition::new("law", 0);
+    let refused = within("a commit while away", control.commit(vec![(one.clone(), 3)])).await;
+    assert!(refused.is_err(), "a commit is not acknowledged by nobody");
+
+    broker.start_again().await;
+    waiting.wait(Duration::from_secs(60)).await.unwrap();
+    let mut next = 0;
+    while next < 6 {
+        if let tail::Event::Records(records) = within("records after", tail.recv()).await.unwrap() {
+            next = records.next;
+        }
+    }
+    // The member may have been thrown out meanwhile; then its partitions come again.
+    let mut seen = false;
+    while !seen {
+        match within("the record after", member.recv()).await.unwrap() {
+            group::Event::Records(records) => seen = records.iter().any(|record| record.offset == 5),
+            group::Event::Assigned(assignments) => {
+                for assignment in assignments {
+                    control.start(assignment.partition, StartAt::Committed);
+                }
+            }
+            group::Event::Revoking(partitions) => {
+                drop(control.release(partitions.into_iter().map(|partition| (partition, None)).collect()));
+            }
+            group::Event::Lost(_) | group::Event::Error(_) => {}
+        }
+    }
+    sluice_testkit::eventually(Duration::from_secs(60), "a commit after", || {
+        control.commit(vec![(one.clone(), 6)])
+    })
+    .await;
+    within("close", member.close()).await;
+    within("close", tail.close()).await;
 }

@@ -222,14 +222,14 @@ pub async fn a_slow_reader_of_a_tail_loses_nothing(world: World) {
     within("close", tail.close()).await;
 }
 
-fn join(world: &World, options: group::Options) -> (GroupConsumer, Control) {
+pub fn join(world: &World, options: group::Options) -> (GroupConsumer, Control) {
     let member = GroupConsumer::join(&world.settings, "law", &[&world.topic], options).unwrap();
     let control = member.control().clone();
     (member, control)
 }
 
 /// Waits until a member has been given `count` partitions; nothing else may happen meanwhile.
-async fn assigned(member: &mut GroupConsumer, count: usize) -> BTreeSet<Partition> {
+pub async fn assigned(member: &mut GroupConsumer, count: usize) -> BTreeSet<Partition> {
     let mut partitions = BTreeSet::new();
     while partitions.len() < count {
         match within("an assignment", member.recv()).await.unwrap() {
@@ -243,7 +243,7 @@ async fn assigned(member: &mut GroupConsumer, count: usize) -> BTreeSet<Partitio
     partitions
 }
 
-async fn group_records(member: &mut GroupConsumer, count: usize) -> Vec<Record> {
+pub async fn group_records(member: &mut GroupConsumer, count: usize) -> Vec<Record> {
     let mut read = Vec::new();
     while read.len() < count {
         match within("records of a group", member.recv()).await.unwrap() {
