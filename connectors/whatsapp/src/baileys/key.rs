@@ -48,6 +48,17 @@ impl<'a> Key<'a> {
         self.chat.is_some_and(|chat| chat.ends_with("@g.us"))
     }
 
+    /// The chat by its phone number if that is told beside a LID, else as it is. Requests name people by
+    /// number, so this is what they can be compared with.
+    pub fn chat_by_phone(&self) -> Option<&'a str> {
+        let chat = self.chat?;
+        if chat.ends_with("@lid") {
+            let alternative = json::text(self.value, &["remoteJidAlt", "recipientPn"]);
+            return alternative.filter(|other| other.ends_with("@s.whatsapp.net")).or(Some(chat));
+        }
+        Some(chat)
+    }
+
     /// Who wrote it. Nothing is told of our own account.
     pub fn sender(&self) -> Sender {
         if self.from_me == Some(true) {
@@ -140,6 +151,9 @@ mod tests {
         let group =
             json!({"remoteJid": "1-2@g.us", "participant": "99@lid", "cleanedParticipantPn": "15550001111"});
         assert_eq!(Key::read(&group).sender(), expected);
+        let by_lid =
+            json!({"remoteJid": "99@lid", "remoteJidAlt": "15550001111@s.whatsapp.net", "fromMe": true});
+        assert_eq!(Key::read(&by_lid).chat_by_phone(), Some("15550001111@s.whatsapp.net"));
         let mine = json!({"remoteJid": "15550001111@s.whatsapp.net", "fromMe": true});
         assert_eq!(Key::read(&mine).sender(), Sender::default());
     }

@@ -141,7 +141,9 @@ fn of_text(said: &Said) -> Option<Verdict> {
     if has("trial") && has("bulk") {
         return Some(Verdict::permanent("account_limit"));
     }
-    if has("too many") || has("rate limit") || has("account protection") || has("you can only send") {
+    let waits =
+        ["too many requests", "too many messages", "rate limit", "account protection", "you can only send"];
+    if waits.into_iter().any(has) || (has("daily") && has("limit")) {
         return Some(Verdict::throttled(None));
     }
     if has("timed out") || has("timeout") {
@@ -355,6 +357,12 @@ mod tests {
             ),
             (200, r#"{"success":false,"error":"no"}"#, Outcome::Permanent, "refused"),
             (200, r#"{"success":false,"error":"Sending timed out"}"#, Outcome::Unknown, "provider_timeout"),
+            (
+                422,
+                r#"{"success":false,"message":"The poll has too many options."}"#,
+                Outcome::Permanent,
+                "invalid_request",
+            ),
             (408, "{}", Outcome::Unknown, "provider_timeout"),
             (500, r#"{"success":false,"message":"Server Error"}"#, Outcome::Unknown, "provider_error"),
             (502, "<html><h1>502</h1></html>", Outcome::Unknown, "provider_error"),

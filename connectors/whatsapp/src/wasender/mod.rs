@@ -1,7 +1,7 @@
 //! WasenderAPI: an unofficial provider on WhatsApp Web.
 //!
 //! - One send route; the answer's `msgId` is a number of the provider, not the WhatsApp id, so a bridge is
-//!   needed ([`look_up`], or the `message.sent` webhook's fingerprint).
+//!   needed (`GET /messages/{msgId}/info`, or the `message.sent` webhook's fingerprint).
 //! - No idempotency key and nothing of ours is echoed: an attempt in doubt can be settled by the fingerprint
 //!   of its content only, or by a person.
 //! - Webhooks carry a shared secret in a header, not a signature over the body, and come at most once.

@@ -104,7 +104,7 @@ pub(super) fn build(command: &OutboundCommand, context: &SendContext) -> Result<
                 body: None,
             })
         }
-        Command::MarkRead => mark_read(context),
+        Command::MarkRead => mark_read(command, context),
         Command::Typing => typing(command, context),
         Command::React => Err(unsupported(
             "command_not_supported",
@@ -241,10 +241,16 @@ fn edit(command: &OutboundCommand, context: &SendContext) -> Result<HttpCall, Un
     call(Method::Put, &format!("/messages/{id}"), &Edit { text })
 }
 
-fn mark_read(context: &SendContext) -> Result<HttpCall, Unsupported> {
-    let id = context.target_whatsapp_id.as_deref().filter(|id| !id.is_empty()).ok_or_else(|| {
-        unsupported("target_unknown", "target_message_id: the WhatsApp id of the message read is not known")
-    })?;
+/// What is marked as read is a received message: it has no message_id of ours, so `target_message_id` may
+/// hold its WhatsApp id as `messages.received` tells it.
+fn mark_read(command: &OutboundCommand, context: &SendContext) -> Result<HttpCall, Unsupported> {
+    // WhatsApp's own ids may be 32 hex digits, which alone would pass for a UUID.
+    let is_ours = |id: &str| id.contains('-') && uuid::Uuid::try_parse(id).is_ok();
+    let named = command.target_message_id.as_deref().filter(|id| !is_ours(id));
+    let id =
+        context.target_whatsapp_id.as_deref().or(named).filter(|id| !id.is_empty()).ok_or_else(|| {
+            unsupported("target_unknown", "target_message_id: give the WhatsApp id of the received message")
+        })?;
     let key = ReadKey { id, remote_jid: jid(&context.recipient), from_me: false };
     call(Method::Post, "/messages/read", &Read { key })
 }
@@ -488,6 +494,12 @@ mod tests {
             read,
             json!({"key": {"id": "3EB0A", "remoteJid": "15551230001@s.whatsapp.net", "fromMe": false}})
         );
+        let received = "0123456789ABCDEF0123456789ABCDEF";
+        let by_id = OutboundCommand { target_message_id: Some(received.into()), ..of(Command::MarkRead) };
+        assert_eq!(body(&build(&by_id, &context()).unwrap())["key"]["id"], received);
+        let ours = "9d59d6c6-fdc0-5ae7-a88d-4054d84997f2";
+        let unknown = OutboundCommand { target_message_id: Some(ours.into()), ..of(Command::MarkRead) };
+        assert_eq!(build(&unknown, &context()).unwrap_err().code, "target_unknown");
         let typing = body(&build(&of(Command::Typing), &target).unwrap());
         assert_eq!(typing, json!({"jid": "15551230001@s.whatsapp.net", "type": "composing"}));
         let escape = SendContext { target_provider_id: Some("../user".into()), ..context() };

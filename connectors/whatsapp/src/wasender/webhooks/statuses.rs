@@ -79,7 +79,7 @@ fn receipt_of(
         status,
         occurred_at: delivery.occurred_at(at),
         whatsapp_message_id: Some(id.to_owned()),
-        recipient: key.chat.and_then(|chat| canonical(chat).ok()),
+        recipient: key.chat_by_phone().and_then(|chat| canonical(chat).ok()),
         chat_id: key.chat.map(str::to_owned),
         participant: participant.map(str::to_owned),
         error,
@@ -106,8 +106,11 @@ pub(super) fn sent(delivery: &Delivery<'_>, entry: &Value) -> Vec<Event> {
     let provider_id = json::id(entry, &["msgId"]).or(flat_provider);
     let said = json::text(entry, &["error", "message"]);
     let chat = key.chat.or_else(|| json::text(entry, &["to", "remoteJid"]));
-    let recipient =
-        chat.and_then(|chat| canonical(chat).ok()).or_else(|| said.filter(|_| failed).and_then(number_in));
+    let recipient = key
+        .chat_by_phone()
+        .or(chat)
+        .and_then(|chat| canonical(chat).ok())
+        .or_else(|| said.filter(|_| failed).and_then(number_in));
     if whatsapp_id.is_none() && provider_id.is_none() && recipient.is_none() {
         return vec![delivery.ignored("a sent message without id or recipient")];
     }
