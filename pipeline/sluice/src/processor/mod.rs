@@ -9,6 +9,7 @@ mod owner;
 pub(crate) mod translate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sluice_kafka::producer::Producer;
@@ -24,7 +25,7 @@ use self::translate::Connections;
 use crate::consume::{self, Limits, writer::Writer};
 use crate::dead_letters::DeadLetters;
 use crate::directory::Directory;
-use crate::lifecycle::Readiness;
+use crate::lifecycle::{Lifecycle, Readiness};
 use crate::telemetry::metrics::Metrics;
 
 /// Name of the role in groups, dead letters and metrics.
@@ -96,6 +97,33 @@ pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -
     let topics = [names.get(Topic::WebhooksInbound)];
     let source = consume::Source { kafka: &deps.kafka, role: ROLE, topics: &topics, reread_ms: None };
     consume::run(source, Handler::new(shared), &settings.limits, shutdown).await
+}
+
+/// Starts the role as a component of `life`. It waits for Kafka and the directory; `/livez` answers meanwhile.
+///
+/// # Errors
+/// None; the signature is that of every role.
+pub async fn start(deps: &crate::deps::Deps, life: &mut Lifecycle) -> anyhow::Result<()> {
+    let (deps, shutdown) = (deps.clone(), life.shutdown());
+    let settings = deps.settings.processor.clone();
+    let limit = Duration::from_millis(settings.limits.drain_timeout_ms) + consume::CLOSE_GRACE;
+    life.spawn(ROLE, limit, async move {
+        let partitions = tokio::select! {
+            partitions = deps.brokers.checked() => partitions?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let role = Deps {
+            kafka: deps.settings.kafka.clone(),
+            partitions,
+            codecs: deps.codecs,
+            connectors: deps.connectors,
+            directory: deps.directory,
+            metrics: deps.metrics,
+            readiness: deps.readiness,
+        };
+        run(&settings, role, shutdown).await
+    });
+    Ok(())
 }
 
 #[cfg(test)]

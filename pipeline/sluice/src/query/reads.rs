@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use serde::Deserialize;
 use sluice_schemas::{MessageState, SessionStatus, Status};
-use sluice_scylla::{Page, PageRequest};
+use sluice_scylla::{MessageStore, Page, PageRequest};
 use utoipa::{IntoParams, OpenApi};
 use uuid::Uuid;
 
@@ -89,7 +89,8 @@ pub(super) async fn message(
     let id = Uuid::try_parse(&id)
         .map_err(|_| Problem::new(Kind::UnknownMessage).detail("message ids are UUIDs"))?
         .to_string();
-    let found = reads.timed("message", reads.deps.store.message(&id)).await?;
+    let store = reads.store().await?;
+    let found = reads.timed("message", store.message(&id)).await?;
     // A message of which only receipts are known has not been accepted as far as anybody can see.
     match found.filter(|state| state.status != Status::Unknown) {
         Some(state) if reads.may_see_message(caller, &state) => Ok(Json(state.into())),
@@ -118,7 +119,8 @@ pub(super) async fn messages(
     reads.require_session(caller, &query.session_id)?;
     let list = format!("messages/{}", query.session_id);
     let request = page_request(&list, query.limit, query.cursor.as_deref())?;
-    let page = reads.timed("messages", reads.deps.store.messages(&query.session_id, &request)).await?;
+    let store = reads.store().await?;
+    let page = reads.timed("messages", store.messages(&query.session_id, &request)).await?;
     let next_cursor = next_cursor(&list, &page);
     Ok(Json(MessagePage { items: page.items.into_iter().map(MessageView::from).collect(), next_cursor }))
 }
@@ -138,7 +140,8 @@ pub(super) async fn received(
     let chat = query.chat.as_deref();
     let list = format!("received/{}/{}", query.session_id, chat.unwrap_or_default());
     let request = page_request(&list, query.limit, query.cursor.as_deref())?;
-    let page = reads.timed("received", reads.deps.store.received(&query.session_id, chat, &request)).await?;
+    let store = reads.store().await?;
+    let page = reads.timed("received", store.received(&query.session_id, chat, &request)).await?;
     let next_cursor = next_cursor(&list, &page);
     Ok(Json(ReceivedPage { items: page.items.into_iter().map(ReceivedView::from).collect(), next_cursor }))
 }
@@ -167,7 +170,8 @@ pub(super) async fn session_statuses(
     };
     let list = format!("session-status/{tenant}");
     let request = page_request(&list, query.limit, query.cursor.as_deref())?;
-    let page = reads.timed("sessions", reads.deps.store.sessions(&tenant, &request)).await?;
+    let store = reads.store().await?;
+    let page = reads.timed("sessions", store.sessions(&tenant, &request)).await?;
     let next_cursor = next_cursor(&list, &page);
     let items = page
         .items
@@ -189,7 +193,8 @@ pub(super) async fn session_status(
 ) -> Result<Json<SessionStatusView>, Problem> {
     let caller = reads.caller(&headers)?;
     reads.require_session(caller, &session)?;
-    let facets: Vec<SessionStatus> = reads.timed("session", reads.deps.store.session(&session)).await?;
+    let store = reads.store().await?;
+    let facets: Vec<SessionStatus> = reads.timed("session", store.session(&session)).await?;
     Ok(Json(SessionStatusView::of(&session, &facets)))
 }
 
@@ -254,7 +259,12 @@ impl Reads {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).is_fresh(id, Instant::now())
     }
 
-    /// Runs a store operation and measures it.
+    /// The store, connecting to it if that has not been done yet.
+    async fn store(&self) -> Result<MessageStore, Problem> {
+        self.deps.stores.open().await.map_err(|error| self.refusal("connect", &error))
+    }
+
+    /// Waits for a store operation and measures it.
     async fn timed<T>(
         &self,
         operation: &'static str,
@@ -262,20 +272,23 @@ impl Reads {
     ) -> Result<T, Problem> {
         let start = Instant::now();
         let result = work.await;
-        let metrics = &self.deps.metrics;
-        metrics.store_seconds.with_label_values(&[operation]).observe(start.elapsed().as_secs_f64());
-        result.map_err(|error| {
-            if matches!(error, sluice_scylla::Error::Cursor) {
-                return bad_cursor();
-            }
-            metrics.store_errors.with_label_values(&[operation]).inc();
-            tracing::warn!(operation, %error, "the store did not answer a read");
-            if error.is_transient() {
-                Problem::new(Kind::Unavailable).retry_after_s(STORE_RETRY_S)
-            } else {
-                Kind::Internal.into()
-            }
-        })
+        let seconds = self.deps.metrics.store_seconds.with_label_values(&[operation]);
+        seconds.observe(start.elapsed().as_secs_f64());
+        result.map_err(|error| self.refusal(operation, &error))
+    }
+
+    /// The answer that an error of the store is.
+    fn refusal(&self, operation: &'static str, error: &sluice_scylla::Error) -> Problem {
+        if matches!(error, sluice_scylla::Error::Cursor) {
+            return bad_cursor();
+        }
+        self.deps.metrics.store_errors.with_label_values(&[operation]).inc();
+        tracing::warn!(operation, %error, "the store did not answer a read");
+        if error.is_transient() {
+            Problem::new(Kind::Unavailable).retry_after_s(STORE_RETRY_S)
+        } else {
+            Kind::Internal.into()
+        }
     }
 }
 

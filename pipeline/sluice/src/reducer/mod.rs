@@ -11,6 +11,7 @@ mod handler;
 pub(crate) mod settle;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sluice_kafka::producer::Producer;
@@ -23,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 use self::handler::{Handler, Parts};
 use crate::consume::{self, Limits, writer::Writer};
 use crate::dead_letters::DeadLetters;
-use crate::lifecycle::Readiness;
+use crate::lifecycle::{Lifecycle, Readiness};
 use crate::telemetry::metrics::Metrics;
 
 /// Name of the role in groups, dead letters and metrics.
 pub(crate) const ROLE: &str = "reducer";
+/// Says whether the store answers the reducer.
+const STORE_LATCH: &str = "reducer.store";
 
 /// Settings of the reducer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,7 +75,7 @@ pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -
     let options = ProducerOptions::default();
     let (producer, _deliveries) = Producer::<()>::open(&deps.kafka, &options)?;
     let names = deps.kafka.names();
-    let ready = deps.readiness.latch("reducer.store");
+    let ready = deps.readiness.latch(STORE_LATCH);
     let parts = Parts {
         dead: DeadLetters::new(ROLE, &names, &deps.codecs, deps.metrics.clone(), settings.dead_run_max),
         writer: Writer::new(producer, options.message_timeout_ms),
@@ -101,6 +104,34 @@ pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -
     // States of one message must be published in the order they were read back in.
     let limits = Limits { batches_max: 1, ..settings.limits.clone() };
     consume::run(source, handler, &limits, shutdown).await
+}
+
+/// Starts the role as a component of `life`. It waits for Kafka and the store; `/livez` answers meanwhile.
+///
+/// # Errors
+/// None; the signature is that of every role.
+pub async fn start(deps: &crate::deps::Deps, life: &mut Lifecycle) -> anyhow::Result<()> {
+    let (deps, shutdown) = (deps.clone(), life.shutdown());
+    let settings = deps.settings.reducer.clone();
+    let limit = Duration::from_millis(settings.limits.drain_timeout_ms) + consume::CLOSE_GRACE;
+    // Not ready from the start, and not only once the role runs.
+    let _ = deps.readiness.latch(STORE_LATCH);
+    life.spawn(ROLE, limit, async move {
+        tokio::select! {
+            checked = deps.brokers.checked() => { checked?; }
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        let Some(store) = deps.stores.wait(&shutdown).await? else { return Ok(()) };
+        let role = Deps {
+            kafka: deps.settings.kafka.clone(),
+            codecs: deps.codecs,
+            store,
+            metrics: deps.metrics,
+            readiness: deps.readiness,
+        };
+        run(&settings, role, shutdown).await
+    });
+    Ok(())
 }
 
 #[cfg(test)]
