@@ -55,7 +55,11 @@ whole number to Sluice; toJson writes what was meant. A JSON text is a TOML text
 {{- $_ = set $settings.edge "webhook_listen" (printf "%s:8081" .Values.listenHost) -}}
 {{- $_ = set $settings.query "listen" (printf "%s:8082" .Values.listenHost) -}}
 {{- $_ = set $settings.admin "listen" (printf "%s:9090" .Values.listenHost) -}}
-{{- $properties := $settings.kafka.properties | default dict -}}
+{{- /* librdkafka's properties are texts, whatever YAML takes them for. */ -}}
+{{- $properties := dict -}}
+{{- range $name, $value := ($settings.kafka.properties | default dict) -}}
+{{- $_ = set $properties $name (ternary $value (toJson $value) (kindIs "string" $value)) -}}
+{{- end -}}
 {{- with .Values.secrets.kafkaTls -}}
 {{- if .existingSecret -}}
 {{- if .caKey -}}{{- $_ = set $properties "ssl.ca.location" (printf "/run/secrets/sluice/kafka-tls/%s" .caKey) -}}{{- end -}}
@@ -94,7 +98,7 @@ whole number to Sluice; toJson writes what was meant. A JSON text is a TOML text
 {{- /* A ConfigMap is read by many and backed up in the clear: what is secret comes from a Secret, or not at all. */ -}}
 {{- define "sluice.refuseSecrets" -}}
 {{- range $name, $value := (.kafka.properties | default dict) -}}
-{{- if regexMatch "(?i)(password|secret|\\.pem$|jaas)" $name -}}
+{{- if regexMatch "(?i)(password|secret|\\.pem$|oauthbearer\\.config)" $name -}}
 {{- fail (printf "settings.kafka.properties.%s would stand in a ConfigMap: use secrets.kafka, secrets.kafkaTls or extraEnv" $name) -}}
 {{- end -}}
 {{- end -}}

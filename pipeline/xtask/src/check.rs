@@ -1,7 +1,9 @@
 //! What a change must keep. Every check runs, so one run tells all that is wrong.
 
+mod chart_settings;
 mod direction;
 mod helm;
+mod laws;
 mod licences;
 mod spdx;
 mod tree;

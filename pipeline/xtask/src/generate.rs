@@ -3,6 +3,7 @@
 //! To add one, write a function that makes its text and add a line to [`ALL`]. What only the binary knows (settings,
 //! HTTP API) is asked of it: `project::output(&mut project.cargo(["run", "-q", "-p", "sluice", "--", …]))`.
 
+mod manifests;
 mod types;
 
 use std::io::Write as _;
@@ -15,16 +16,21 @@ use crate::project::Project;
 struct Generator {
     /// The file, relative to the root.
     path: &'static str,
-    /// Its whole text.
-    text: fn(&Project) -> Result<String>,
+    /// Its whole text; nothing when this machine lacks what it takes, of which the reader is told.
+    text: fn(&Project) -> Result<Option<String>>,
 }
 
-const ALL: &[Generator] = &[Generator { path: "schemas/src/generated.rs", text: record_types }];
+const ALL: &[Generator] = &[
+    Generator { path: "schemas/src/generated.rs", text: record_types },
+    Generator { path: "k8s/config.yaml", text: manifests::config },
+    Generator { path: "k8s/setup.yaml", text: manifests::setup },
+    Generator { path: "k8s/sluice.yaml", text: manifests::roles },
+];
 
 /// Writes every generated file that is not current.
 pub(crate) fn write(project: &Project) -> Result<()> {
     for generator in ALL {
-        let text = (generator.text)(project).with_context(|| format!("generate {}", generator.path))?;
+        let Some(text) = text(project, generator)? else { continue };
         if !is_current(project, generator, &text) {
             let path = project.path(generator.path);
             std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -38,7 +44,7 @@ pub(crate) fn write(project: &Project) -> Result<()> {
 pub(crate) fn check(project: &Project) -> Result<()> {
     let mut stale = Vec::new();
     for generator in ALL {
-        let text = (generator.text)(project).with_context(|| format!("generate {}", generator.path))?;
+        let Some(text) = text(project, generator)? else { continue };
         if !is_current(project, generator, &text) {
             stale.push(generator.path);
         }
@@ -49,12 +55,20 @@ pub(crate) fn check(project: &Project) -> Result<()> {
     Ok(())
 }
 
+fn text(project: &Project, generator: &Generator) -> Result<Option<String>> {
+    let text = (generator.text)(project).with_context(|| format!("generate {}", generator.path))?;
+    if text.is_none() {
+        println!("{}: neither made nor checked here", generator.path);
+    }
+    Ok(text)
+}
+
 fn is_current(project: &Project, generator: &Generator, text: &str) -> bool {
     std::fs::read(project.path(generator.path)).is_ok_and(|old| old == text.as_bytes())
 }
 
-fn record_types(project: &Project) -> Result<String> {
-    rustfmt(project, &types::rust_types(&project.path("schemas/avro"))?)
+fn record_types(project: &Project) -> Result<Option<String>> {
+    rustfmt(project, &types::rust_types(&project.path("schemas/avro"))?).map(Some)
 }
 
 /// `source` as `cargo fmt` leaves it, so that the format check has no exceptions.

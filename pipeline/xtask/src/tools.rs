@@ -23,14 +23,26 @@ pub(crate) fn helm() -> Result<PathBuf> {
     go_tool("helm", HELM)
 }
 
+/// helm, unless there is neither one in the cache nor a Go to build it with.
+pub(crate) fn helm_if_possible() -> Result<Option<PathBuf>> {
+    if program("go", INSTALL_GO).is_err() && !cache::dir()?.join(go_tool_dir("helm", HELM)).is_dir() {
+        return Ok(None);
+    }
+    helm().map(Some)
+}
+
 pub(crate) fn kubeconform() -> Result<PathBuf> {
     go_tool("kubeconform", KUBECONFORM)
 }
 
+/// Where in the cache that tool is.
+fn go_tool_dir(name: &str, package: &str) -> String {
+    format!("tools/{name}-{}", package.rsplit('@').next().unwrap_or_default())
+}
+
 /// A tool of that version; it is compiled once, which takes minutes for helm.
 fn go_tool(name: &str, package: &str) -> Result<PathBuf> {
-    let version = package.rsplit('@').next().unwrap_or_default();
-    let dir = cache::filled(&format!("tools/{name}-{version}"), |dir| {
+    let dir = cache::filled(&go_tool_dir(name, package), |dir| {
         let go = program("go", INSTALL_GO)?;
         eprintln!("installing {package}");
         project::output(Command::new(go).args(["install", package]).env("GOBIN", dir)).map(|_| ())

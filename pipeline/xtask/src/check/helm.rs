@@ -5,34 +5,46 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
+use super::{chart_settings, laws, none_found};
 use crate::project::{self, Project};
 use crate::tools;
 
 const CHART: &str = "helm/sluice";
 const MANIFESTS: &str = "k8s";
 /// Kinds of operators that may be in the cluster; Kubernetes itself has no schema of them.
-const FOREIGN_KINDS: &str = "ServiceMonitor,PodMonitor,PrometheusRule,ScaledObject";
+const FOREIGN_KINDS: &str = "ServiceMonitor,PodMonitor,PrometheusRule,ScaledObject,KafkaTopic";
+const DEFAULTS: &str = "pipeline/sluice/src/settings/defaults.toml";
 
 pub(super) fn check(project: &Project) -> Result<()> {
     prove_validator()?;
     let chart = project.path(CHART);
     if chart.join("Chart.yaml").is_file() {
-        check_chart(&chart)?;
+        check_chart(project, &chart)?;
     }
     let manifests = yaml_files(&project.path(MANIFESTS))?;
     // A kustomization is an instruction to kubectl, not an object of the cluster.
     let objects = manifests.iter().filter(|path| !path.ends_with("kustomization.yaml"));
+    let mut whole = String::new();
     for path in objects {
-        let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        validate(&text).with_context(|| path.display().to_string())?;
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        validate(text.as_bytes()).with_context(|| path.display().to_string())?;
+        whole.push_str("---\n");
+        whole.push_str(&text);
     }
-    Ok(())
+    // Together, because what one file mounts another may hold.
+    none_found(laws::findings(&objects_of(&whole)?)).context(MANIFESTS)
 }
 
 /// The chart with its own values, and with each scenario in `ci/`.
-fn check_chart(chart: &Path) -> Result<()> {
+fn check_chart(project: &Project, chart: &Path) -> Result<()> {
     let helm = tools::helm()?;
+    let read =
+        |path: PathBuf| std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()));
+    let defaults = read(project.path(DEFAULTS))?;
+    let known_keys = chart_settings::known_keys(&defaults)?;
+    none_found(chart_settings::closed_sections(&defaults, &read(chart.join("values.schema.json"))?)?)?;
     let scenarios = yaml_files(&chart.join("ci"))?;
     for values in std::iter::once(None).chain(scenarios.iter().map(Some)) {
         let mut lint = Command::new(&helm);
@@ -47,8 +59,44 @@ fn check_chart(chart: &Path) -> Result<()> {
         project::output(&mut lint).with_context(scenario)?;
         let text = project::output(&mut template).with_context(scenario)?;
         validate(text.as_bytes()).with_context(scenario)?;
+        let objects = objects_of(&text).with_context(scenario)?;
+        let mut found = laws::findings(&objects);
+        found.extend(laws::scientific(&text));
+        found.extend(chart_settings::findings(&objects, &known_keys).with_context(scenario)?);
+        none_found(found).with_context(scenario)?;
     }
     Ok(())
+}
+
+/// Turns YAML into a JSON object a line. Helm reads YAML, so that we need no reader of our own.
+const TO_JSON: &str = r#"{{- range regexSplit "(?m)^---[ ]*$" (.Files.Get "objects.yaml") -1 }}
+{{- with fromYaml . }}
+{{ toJson . }}
+{{- end }}
+{{- end }}
+"#;
+
+/// The objects in `manifests`.
+fn objects_of(manifests: &str) -> Result<Vec<Value>> {
+    let chart = tempfile::tempdir().context("make a directory")?;
+    let file = |name: &str, text: &str| {
+        std::fs::write(chart.path().join(name), text).with_context(|| format!("write {name}"))
+    };
+    file("Chart.yaml", "apiVersion: v2\nname: objects\nversion: 0.0.0\n")?;
+    file("objects.yaml", manifests)?;
+    std::fs::create_dir(chart.path().join("templates")).context("make a directory")?;
+    file("templates/objects.yaml", TO_JSON)?;
+    let text =
+        project::output(Command::new(tools::helm()?).arg("template").arg("objects").arg(chart.path()))?;
+    let lines = text.lines().filter(|line| line.starts_with('{'));
+    let objects =
+        lines.map(|line| serde_json::from_str(line).context("an object")).collect::<Result<Vec<_>>>()?;
+    let wanted = manifests.lines().filter(|line| line.starts_with("kind: ")).count();
+    // What Helm cannot read it turns into an object that says so.
+    if objects.len() != wanted || objects.iter().any(|object| !object["kind"].is_string()) {
+        bail!("{} objects were read and {wanted} are there", objects.len());
+    }
+    Ok(objects)
 }
 
 /// A validator that lets everything pass (no schemas found, a flag misread) would prove nothing.
