@@ -89,8 +89,9 @@ fn objects_of(manifests: &str) -> Result<Vec<Value>> {
     let text =
         project::output(Command::new(tools::helm()?).arg("template").arg("objects").arg(chart.path()))?;
     let lines = text.lines().filter(|line| line.starts_with('{'));
-    let objects =
-        lines.map(|line| serde_json::from_str(line).context("an object")).collect::<Result<Vec<_>>>()?;
+    let objects = lines
+        .map(|line| serde_json::from_str::<Value>(line).context("an object"))
+        .collect::<Result<Vec<Value>>>()?;
     let wanted = manifests.lines().filter(|line| line.starts_with("kind: ")).count();
     // What Helm cannot read it turns into an object that says so.
     if objects.len() != wanted || objects.iter().any(|object| !object["kind"].is_string()) {
