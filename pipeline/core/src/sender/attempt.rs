@@ -4,11 +4,12 @@ use sluice_schemas::{Command, Connection, EntryKind, Facet, LedgerEntry, SendErr
 use uuid::Uuid;
 
 use super::bridge::Stage as BridgeStage;
+use super::bulkhead::BulkheadIndex;
 use super::facts::Fact;
 use super::ledger::Key;
 use super::message::{Claim, Doubt, End, Next, Open, Stage};
 use super::session::{Down, SessionIndex};
-use super::{Call, CallId, Effect, InFlight, Note, Phase, Sender, Token};
+use super::{Call, CallId, Effect, InFlight, Note, Partition, Phase, Sender, Token};
 use crate::outcome::{CallResult, Outcome, ThrottleScope};
 
 impl Sender {
@@ -42,7 +43,8 @@ impl Sender {
             throttled_until: throttled_ms(session.throttled_until_us, now.wall_us),
             ..LedgerEntry::default()
         };
-        if let Some(bulkhead) = session.bulkhead {
+        open.slot = session.bulkhead;
+        if let Some(bulkhead) = open.slot {
             self.bulkheads.get(bulkhead).take_slot();
         }
         self.set_due(partition, id, None);
@@ -117,7 +119,7 @@ impl Sender {
         let epoch = part.epoch;
         let Some(open) = part.open.get_mut(&id) else { return };
         let session = self.sessions.get_mut(open.session);
-        let (Some(bulkhead), Some(config)) = (session.bulkhead, &session.config) else { return };
+        let (Some(bulkhead), Some(config)) = (open.slot.take(), &session.config) else { return };
         let needs_bridge = config.needs_bridge && open.command.command == Command::Send;
         session.reserved = session.reserved.saturating_sub(1);
         session.buckets.take(now.wall_us);
@@ -187,17 +189,18 @@ impl Sender {
     }
 
     fn free_claim_of(&mut self, partition: i32, id: &Uuid) {
-        if let Some(session) = self.open(partition, id).map(|open| open.session) {
-            self.free_claim(session);
+        if let Some(open) = self.open_mut(partition, id) {
+            let (session, slot) = (open.session, open.slot.take());
+            self.free_claim(session, slot);
         }
     }
 
     /// Frees what a claim without a call holds.
-    pub(super) fn free_claim(&mut self, session: SessionIndex) {
+    pub(super) fn free_claim(&mut self, session: SessionIndex, slot: Option<BulkheadIndex>) {
         let state = self.sessions.get_mut(session);
         state.reserved = state.reserved.saturating_sub(1);
         state.in_flight = state.in_flight.saturating_sub(1);
-        if let Some(bulkhead) = state.bulkhead {
+        if let Some(bulkhead) = slot {
             self.bulkheads.get(bulkhead).free_slot();
         }
     }
@@ -206,9 +209,9 @@ impl Sender {
         let Some(inflight) = self.calls.remove(&call) else { return };
         self.bulkheads.get(inflight.bulkhead).free_slot();
         let (partition, id) = (inflight.partition, inflight.message_id);
+        let tenure = |part: &Partition| part.epoch == inflight.epoch && part.is_live();
         let ours = self.partitions.get(&partition).is_some_and(|part| {
-            part.epoch == inflight.epoch
-                && part.is_live()
+            tenure(part)
                 && part
                     .open
                     .get(&id)
@@ -216,6 +219,9 @@ impl Sender {
         });
         let session = self.sessions.get_mut(inflight.session);
         session.buckets.arrived_by(self.now.wall_us);
+        if self.partitions.get(&partition).is_some_and(tenure) {
+            session.in_flight = session.in_flight.saturating_sub(1);
+        }
         if !ours {
             // The partition has gone: the truth is still told, as evidence for the new owner.
             let result = if result.outcome == Outcome::NotMade {
@@ -228,7 +234,6 @@ impl Sender {
             self.pump(out);
             return;
         }
-        session.in_flight = session.in_flight.saturating_sub(1);
         if result.outcome == Outcome::NotMade {
             out.push(Effect::Note(Note::ClaimExpired { message_id: id }));
             self.drop_candidate(partition, &id, out);

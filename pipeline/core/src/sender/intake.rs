@@ -124,7 +124,7 @@ impl Sender {
         let Some(known) = known else { return false };
         let conflict = known != *hash;
         out.push(Effect::Note(Note::Duplicate { message_id: id, conflict }));
-        let done = part.done.get(&id).cloned();
+        let done = part.done.get(&id);
         if conflict {
             let code = error(
                 ErrorClass::Refused,

@@ -6,6 +6,7 @@ use sluice_schemas::{LedgerEntry, Order, OutboundCommand, Priority, Status};
 use uuid::Uuid;
 
 use super::bridge::Print;
+use super::bulkhead::BulkheadIndex;
 use super::io::CallId;
 use super::session::SessionIndex;
 use crate::time::Now;
@@ -117,6 +118,8 @@ pub(super) struct Open {
     /// Whether its Accepted record has been read back.
     pub(super) accepted_read: bool,
     pub(super) canceled: bool,
+    /// The slot its claim holds, until its call takes it over.
+    pub(super) slot: Option<BulkheadIndex>,
     /// Whether it counts in its session's backlog.
     pub(super) in_backlog: bool,
     pub(super) stage: Stage,
@@ -161,6 +164,7 @@ impl Open {
             unread: 0,
             accepted_read: false,
             canceled: false,
+            slot: None,
             in_backlog: false,
             stage: Stage::Waiting,
             state_epochs: Vec::new(),

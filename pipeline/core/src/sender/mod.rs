@@ -12,7 +12,7 @@ mod attempt;
 mod bridge;
 mod bulkhead;
 mod chat;
-mod done;
+pub mod done;
 mod doubt;
 mod facts;
 mod intake;
@@ -40,7 +40,6 @@ pub use settings::{Invalid, Settings};
 
 use crate::time::Now;
 use bulkhead::{BulkheadIndex, Bulkheads};
-use done::DoneIndex;
 use intake_window::IntakeWindow;
 use message::Open;
 use rng::Rng;
@@ -67,12 +66,14 @@ struct Partition {
     epoch: i64,
     claim_seq: i64,
     open: HashMap<Uuid, Open>,
-    done: DoneIndex,
+    done: Box<dyn done::DoneStore>,
     /// Cancels that came before their message, with their time.
     cancels: HashMap<Uuid, i64>,
     /// Intake slots that wait for their cancel to be read back.
     cancel_slots: HashMap<Uuid, Vec<i64>>,
     intake: IntakeWindow,
+    /// Restore only: keys of messages that are done, whose tombstones have not been met.
+    leftovers: HashMap<Uuid, Vec<ledger::Key>>,
     /// Highest position the ledger records.
     position: Option<i64>,
     /// When messages are looked at next, wall µs.
@@ -86,16 +87,17 @@ struct Partition {
 }
 
 impl Partition {
-    fn new() -> Self {
+    fn new(done: Box<dyn done::DoneStore>) -> Self {
         Self {
             phase: Phase::Fencing,
             epoch: -1,
             claim_seq: 0,
             open: HashMap::new(),
-            done: DoneIndex::default(),
+            done,
             cancels: HashMap::new(),
             cancel_slots: HashMap::new(),
             intake: IntakeWindow::default(),
+            leftovers: HashMap::new(),
             position: None,
             due: BTreeSet::new(),
             in_doubt: HashSet::new(),
@@ -141,7 +143,6 @@ pub struct Gauges {
 }
 
 /// The sender of one process.
-#[derive(Debug)]
 pub struct Sender {
     settings: Settings,
     owner: String,
@@ -157,8 +158,18 @@ pub struct Sender {
     look_ups: BTreeSet<(i64, SessionIndex)>,
     /// Look-ups under way.
     looking: HashMap<Uuid, (SessionIndex, bridge::Print)>,
+    make_done: done::MakeDoneStore,
     rng: Rng,
     now: Now,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender")
+            .field("owner", &self.owner)
+            .field("gauges", &self.gauges())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sender {
@@ -176,9 +187,17 @@ impl Sender {
             wakes: BTreeSet::new(),
             look_ups: BTreeSet::new(),
             looking: HashMap::new(),
+            make_done: Box::new(|_| Box::<done::MemoryDone>::default()),
             rng: Rng::new(seed),
             now: Now::default(),
         }
+    }
+
+    /// Remembers finished messages in stores of this make instead of in memory.
+    #[must_use]
+    pub fn with_done_stores(mut self, make: done::MakeDoneStore) -> Self {
+        self.make_done = make;
+        self
     }
 
     /// Takes one input at `now` and adds what follows to `out`, in order.

@@ -11,7 +11,8 @@ use super::{Effect, Note, Partition, Phase, Sender};
 impl Sender {
     pub(super) fn assigned(&mut self, partition: i32, out: &mut Vec<Effect>) {
         self.forget_partition(partition);
-        self.partitions.insert(partition, Partition::new());
+        let done = (self.make_done)(partition);
+        self.partitions.insert(partition, Partition::new(done));
         out.push(Effect::Fence { partition });
     }
 
@@ -50,6 +51,9 @@ impl Sender {
     pub(super) fn restored(&mut self, partition: i32, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         part.phase = Phase::Owned;
+        for key in std::mem::take(&mut part.leftovers).into_values().flatten() {
+            out.push(Effect::Append { partition, epoch: part.epoch, key, entry: None, urgent: false });
+        }
         let position = part.position;
         let mut ids: Vec<(i64, Uuid)> =
             part.open.iter().map(|(id, open)| (open.request_offset, *id)).collect();
@@ -136,7 +140,8 @@ impl Sender {
 
     pub(super) fn ledger_failed(&mut self, partition: i32, epoch: i64, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get(&partition) else { return };
-        if part.phase != Phase::Fencing && part.epoch != epoch {
+        // A report about an earlier tenure says nothing about this one.
+        if part.phase == Phase::Fencing || part.epoch != epoch {
             return;
         }
         self.step_down(partition, out);
@@ -158,12 +163,8 @@ impl Sender {
 
     fn forget_partition(&mut self, partition: i32) -> bool {
         let removed = self.partitions.remove(&partition);
-        for open in removed.iter().flat_map(|part| part.open.values()) {
-            if matches!(open.stage, Stage::Claiming(_) | Stage::Claimed(_))
-                && let Some(bulkhead) = self.sessions.get(open.session).bulkhead
-            {
-                self.bulkheads.get(bulkhead).free_slot();
-            }
+        for slot in removed.iter().flat_map(|part| part.open.values()).filter_map(|open| open.slot) {
+            self.bulkheads.get(slot).free_slot();
         }
         for session in self.sessions.of_partition(partition) {
             let state = self.sessions.get_mut(session);

@@ -17,6 +17,18 @@ struct Origin {
     offset: i64,
 }
 
+impl super::Partition {
+    /// A tombstone of `key` was met.
+    fn drop_leftover(&mut self, id: Uuid, key: Key) {
+        if let Some(keys) = self.leftovers.get_mut(&id) {
+            keys.retain(|known| *known != key);
+            if keys.is_empty() {
+                self.leftovers.remove(&id);
+            }
+        }
+    }
+}
+
 impl Sender {
     pub(super) fn ledger(&mut self, partition: i32, read: Read, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
@@ -44,7 +56,10 @@ impl Sender {
                     out,
                 );
             }
-            (Key::Accepted(id), None) => self.read_accepted_gone(partition, id, read.epoch),
+            (Key::Accepted(id), None) => {
+                part.drop_leftover(id, read.key);
+                self.read_accepted_gone(partition, id, read.epoch);
+            }
             (Key::Done(id), Some(entry)) => self.read_done(partition, id, read.epoch, *entry, out),
             (Key::Done(id), None) => part.done.remove(&id),
             (Key::Cancel(id), Some(entry)) => self.read_cancel(partition, id, &entry, out),
@@ -55,6 +70,7 @@ impl Sender {
                 self.read_state(partition, id, state_epoch, entry, out);
             }
             (Key::State(id, state_epoch), None) => {
+                part.drop_leftover(id, read.key);
                 if let Some(open) = part.open.get_mut(&id) {
                     open.state_epochs.retain(|e| *e != state_epoch);
                     if open.recorded.as_ref().is_some_and(|(e, _)| *e == state_epoch) {
@@ -167,18 +183,24 @@ impl Sender {
                 attempts: u32::try_from(entry.attempt.unwrap_or(0)).unwrap_or(0),
             },
         );
-        let leftovers = if own {
-            Vec::new()
-        } else {
-            part.open.get(&id).map(|open| open.state_epochs.clone()).unwrap_or_default()
-        };
+        let mut leftovers = Vec::new();
+        if !own && let Some(open) = part.open.get(&id) {
+            leftovers.push(Key::Accepted(id));
+            leftovers.extend(open.state_epochs.iter().map(|epoch| Key::State(id, *epoch)));
+        }
         let restoring = part.phase == Phase::Restoring;
         if restoring && entry.outcome == Status::Submitted {
             self.restore_candidate(partition, id, &entry);
         }
-        // A former owner finished what we hold in doubt: take its word, and tidy what it could not.
-        for epoch in leftovers {
-            self.tombstone_if_live(partition, Key::State(id, epoch), out);
+        // A former owner finished what was open here: take its word, and tidy what it could not.
+        if restoring {
+            if let Some(part) = self.partitions.get_mut(&partition).filter(|_| !leftovers.is_empty()) {
+                part.leftovers.insert(id, leftovers);
+            }
+        } else {
+            for key in leftovers {
+                self.tombstone_if_live(partition, key, out);
+            }
         }
         self.close(partition, id);
         self.pump(out);
@@ -249,7 +271,6 @@ impl Sender {
         self.set_due(partition, id, None);
         let Some(open) = self.partitions.get_mut(&partition).and_then(|p| p.open.remove(&id)) else { return };
         let finished_in_order = open.stage == Stage::Finishing;
-        let claimed = matches!(open.stage, Stage::Claiming(_) | Stage::Claimed(_));
         let session = self.sessions.get_mut(open.session);
         if open.in_backlog {
             session.backlog = session.backlog.saturating_sub(1);
@@ -264,8 +285,8 @@ impl Sender {
                 session.chats.remove(&open.chat);
             }
         }
-        if claimed {
-            self.free_claim(open.session);
+        if matches!(open.stage, Stage::Claiming(_) | Stage::Claimed(_)) {
+            self.free_claim(open.session, open.slot);
         }
         let now_us = self.now.wall_us;
         self.sessions.get_mut(open.session).ready_chat(&open.chat, now_us);

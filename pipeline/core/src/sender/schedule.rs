@@ -304,12 +304,7 @@ impl Sender {
         });
         let deleted = config.is_none() && self.sessions.get(session).config.is_some();
         let state = self.sessions.get_mut(session);
-        let held = state.reserved > 0 || state.in_flight > 0;
-        if !held || state.bulkhead.is_none() || bulkhead.is_some() {
-            // Slots in use were counted in the old bulkhead and are freed there by their calls; claims are few
-            // and short, so a moved session may for a moment count one in each.
-            state.bulkhead = bulkhead.or(state.bulkhead);
-        }
+        state.bulkhead = bulkhead.or(state.bulkhead);
         state.configure(config);
         let look_ups = RateLimit {
             count: i32::try_from(self.settings.look_ups_per_minute).unwrap_or(i32::MAX),

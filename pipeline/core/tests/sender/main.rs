@@ -298,3 +298,16 @@ fn config_defaults_are_valid() {
     assert_eq!(sluice_core::sender::Settings::default().check(), Ok(()));
     assert_eq!(config().max_in_flight, 1);
 }
+
+#[test]
+fn keys_that_a_dying_owner_left_behind_are_tidied_by_the_next() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.lose_tombstones = true;
+    world.answer(0, World::submitted("100"));
+    assert_eq!(world.live_keys(), ["b/", "d/", "s/"]);
+    world.lose_tombstones = false;
+    world.crash();
+    assert_eq!(world.live_keys(), ["d/", "f"]);
+    assert_eq!(world.told("k1"), [Status::Accepted, Status::Submitted], "nothing new is told");
+}

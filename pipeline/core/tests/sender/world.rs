@@ -32,6 +32,7 @@ pub(crate) struct World {
     tailing: bool,
     pub(crate) pause_reads: bool,
     pub(crate) hold_acks: bool,
+    pub(crate) lose_tombstones: bool,
     held: Vec<Token>,
     requests: i64,
     pub(crate) statuses: Vec<MessageStatus>,
@@ -97,6 +98,7 @@ impl World {
             tailing: false,
             pause_reads: false,
             hold_acks: false,
+            lose_tombstones: false,
             held: Vec::new(),
             requests: 0,
             statuses: Vec::new(),
@@ -292,6 +294,7 @@ impl World {
                 self.next_read = 0;
                 return Some(Input::Fenced { partition: 0, offset: self.log.len() as i64 - 1 });
             }
+            Effect::Append { entry: None, .. } if self.lose_tombstones => {}
             Effect::Append { epoch, key, entry, .. } => {
                 self.log.push(Record { key, epoch, entry: entry.map(|e| *e) });
             }
