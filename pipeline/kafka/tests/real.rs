@@ -9,6 +9,7 @@ use laws::{World, within};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use sluice_kafka::group::{self, StartAt};
+use sluice_kafka::owner::{self, Owner, Turn};
 use sluice_kafka::record::{Outgoing, Partition};
 use sluice_kafka::settings::Settings;
 use sluice_kafka::tail::{self, From, Tail};
@@ -209,4 +210,23 @@ async fn clients_go_on_after_the_broker_was_away() {
     .await;
     within("close", member.close()).await;
     within("close", tail.close()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_told_to_reread_begins_before_what_is_committed() {
+    let world = world(&[("message.timestamp.type", "LogAppendTime")]).await;
+    laws::fill(&world, 0, 10).await;
+    let options = owner::Options { reread_ms: Some(3_600_000), ..owner::Options::default() };
+    for _ in 0..2 {
+        let mut owner = Owner::join(&world.settings, "reread", &[&world.topic], options).unwrap();
+        let mut offsets = Vec::new();
+        while offsets.len() < 10 {
+            if let Turn::Records(records) = within("records", owner.next()).await.unwrap() {
+                owner.done_all(&records);
+                offsets.extend(records.iter().map(|record| record.offset));
+            }
+        }
+        assert_eq!(offsets, (0..10).collect::<Vec<i64>>());
+        within("close", owner.close()).await.unwrap();
+    }
 }

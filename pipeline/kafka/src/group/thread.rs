@@ -39,9 +39,10 @@ enum Release {
     Ready,
 }
 
-/// A commit under way.
+/// A commit asked for and not answered.
 struct Commit {
-    id: u64,
+    /// Batch it goes with.
+    batch: u64,
     reply: Reply,
     deadline: Instant,
     releases: Vec<Partition>,
@@ -68,8 +69,13 @@ struct Thread {
     held: BTreeMap<Partition, Held>,
     committer: Committer,
     commits: Vec<Commit>,
-    /// Number of the last commit.
-    commit_id: u64,
+    /// Offsets to commit when the batch under way is answered: however long the coordinator is away, no more
+    /// wait here than there are partitions.
+    next_batch: BTreeMap<Partition, i64>,
+    /// Number of `next_batch`.
+    batch: u64,
+    /// A batch is with the committing thread.
+    committing: bool,
     epoch: u64,
     /// All partitions are paused because the owner leaves no room.
     choked: bool,
@@ -90,7 +96,9 @@ impl Start {
             request_timeout,
             held: BTreeMap::new(),
             commits: Vec::new(),
-            commit_id: 0,
+            next_batch: BTreeMap::new(),
+            batch: 0,
+            committing: false,
             epoch: 0,
             choked: false,
             more: false,
@@ -167,7 +175,7 @@ impl Thread {
             Command::Resume(partition) => self.set_paused(&partition, false),
             Command::Commit(offsets, reply) => self.commit(offsets, Vec::new(), reply),
             Command::Release(partitions, reply) => self.release(partitions, reply),
-            Command::Committed(id, result) => self.committed(id, result),
+            Command::Committed(batch, result) => self.committed(batch, &result),
             Command::Close(done) => {
                 let deadline = Instant::now() + Duration::from_millis(self.options.release_commit_timeout_ms);
                 self.closing.get_or_insert_with(|| (deadline, Vec::new())).1.push(done);
@@ -231,17 +239,42 @@ impl Thread {
             self.released(&releases);
             return;
         }
-        self.commit_id += 1;
         let deadline = Instant::now() + Duration::from_millis(self.options.release_commit_timeout_ms);
-        self.commits.push(Commit { id: self.commit_id, reply, deadline, releases });
-        self.committer.commit(self.commit_id, offsets);
+        self.commits.push(Commit { batch: self.batch, reply, deadline, releases });
+        self.next_batch.extend(offsets);
+        self.send_batch();
     }
 
-    fn committed(&mut self, id: u64, result: Result<(), KafkaError>) {
-        let Some(index) = self.commits.iter().position(|commit| commit.id == id) else { return };
-        let commit = self.commits.remove(index);
-        let _ = commit.reply.send(result.map_err(Error::Commit));
-        self.released(&commit.releases);
+    /// Hands the next batch to the committing thread, if that is free.
+    fn send_batch(&mut self) {
+        if self.committing || self.next_batch.is_empty() {
+            return;
+        }
+        let mut offsets: Vec<_> = std::mem::take(&mut self.next_batch).into_iter().collect();
+        let batch = self.batch;
+        self.batch += 1;
+        // Partitions lost since they were asked for belong to somebody else.
+        offsets.retain(|(partition, _)| self.held.contains_key(partition));
+        if offsets.is_empty() {
+            return self.answer(batch, &Err(Error::Commit(KafkaError::Canceled)));
+        }
+        self.committing = true;
+        self.committer.commit(batch, offsets);
+    }
+
+    fn committed(&mut self, batch: u64, result: &Result<(), KafkaError>) {
+        self.committing = false;
+        self.answer(batch, &result.clone().map_err(Error::Commit));
+        self.send_batch();
+    }
+
+    /// Answers the commits of a batch.
+    fn answer(&mut self, batch: u64, result: &Result<(), Error>) {
+        while let Some(index) = self.commits.iter().position(|commit| commit.batch == batch) {
+            let commit = self.commits.remove(index);
+            let _ = commit.reply.send(result.clone());
+            self.released(&commit.releases);
+        }
     }
 
     fn expire_commits(&mut self, now: Instant) {
