@@ -353,3 +353,6 @@ impl http_body::Body for Checked {
         http_body::SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
     }
 }
+
+#[cfg(test)]
+mod tests;
