@@ -58,7 +58,17 @@ async fn faults(State(world): State<Arc<World>>) -> Json<Value> {
     Json(world.faults.shown())
 }
 
-async fn add_fault(State(world): State<Arc<World>>, Json(rule): Json<FaultRule>) -> Response {
+async fn add_fault(State(world): State<Arc<World>>, Json(body): Json<Value>) -> Response {
+    let rule: FaultRule = match serde_json::from_value(body.clone()) {
+        Ok(rule) => rule,
+        Err(error) => return answer(422, json!({"error": error.to_string()})),
+    };
+    // A misspelt condition would otherwise strike everybody: every name must be one the rule has.
+    let known = serde_json::to_value(&rule).unwrap_or_default();
+    let names = body.as_object().into_iter().flat_map(|fields| fields.keys());
+    if let Some(unknown) = names.into_iter().find(|name| known.get(name.as_str()).is_none()) {
+        return answer(422, json!({"error": format!("unknown field {unknown}")}));
+    }
     world.faults.add(rule);
     done(true)
 }

@@ -251,7 +251,12 @@ fn bodies(
         let timestamp = if in_ms { now_ms } else { now_ms / 1_000 };
         json!({"event": event, "sessionId": session.api_key, "timestamp": timestamp, "data": data})
     };
-    let listed = |entry: Value| if hooks.happens(settings.array) { json!([entry]) } else { entry };
+    // The three shapes seen: an object, an array, and entries under `messages`.
+    let listed = |entry: Value| match (hooks.happens(settings.array), hooks.happens(0.5)) {
+        (false, _) => entry,
+        (true, false) => json!([entry]),
+        (true, true) => json!({"messages": [entry]}),
+    };
     match step {
         Step::Sent => {
             vec![wrap("message.sent", json!({"key": key, "message": sent.message, "success": true}))]

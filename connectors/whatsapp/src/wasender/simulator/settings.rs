@@ -164,7 +164,7 @@ pub struct WebhookSettings {
     pub doubling: f64,
     /// Probability that a webhook swaps its place with the next one.
     pub disorder: f64,
-    /// Probability that `data` is an array.
+    /// Probability that `data` is a list rather than an object: bare, or under `messages`.
     pub array: f64,
     /// Probability that times are in milliseconds rather than seconds.
     pub milliseconds: f64,

@@ -436,6 +436,9 @@ async fn sessions_faults_inbound_and_truth_are_steered_over_http() {
     )
     .await;
     put("/faults", json!({"kind": "html_502", "session": "two", "times": 1})).await;
+    let misspelt = json!({"kind": "html_502", "sesion": "two"});
+    let refused = http.post(format!("{admin}/faults")).json(&misspelt).send().await.unwrap();
+    assert_eq!(refused.status(), 422, "a misspelt condition strikes nobody");
     put("/inbound", json!({"session": "one", "from": TO, "text": "question", "name": "Ada", "lid": "7@lid"}))
         .await;
     let (_, body) = tokio::time::timeout(PATIENCE, hooks.recv()).await.unwrap().unwrap();
