@@ -7,7 +7,8 @@
 //! - [`Event::Records`]: records of started partitions.
 //! - [`Event::Revoking`]: the group wants partitions back. No record of theirs comes after this. The group
 //!   waits (up to `max_poll_interval_ms`) until [`Control::release`] was called for each of them.
-//! - [`Event::Lost`]: partitions are gone already; another member may have them. Commits for them are refused.
+//! - [`Event::Lost`]: partitions are gone already; another member may have them. Commits for them are
+//!   refused.
 //!
 //! Back-pressure: the channel of events is bounded. While it is full the thread polls nothing; after
 //! `pause_after_ms` it pauses the partitions (which throws away what was fetched ahead) and polls again, only

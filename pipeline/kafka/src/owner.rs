@@ -160,8 +160,8 @@ impl Owner {
         let Some(reread_ms) = self.options.reread_ms else {
             return control.start(partition, StartAt::Committed);
         };
-        // Asking the brokers takes a moment; the owner goes on meanwhile. If the partition is gone by then the
-        // start is ignored.
+        // Asking the brokers takes a moment; the owner goes on meanwhile. If the partition is gone by then
+        // the start is ignored.
         tokio::spawn(async move {
             let from = control.offset_at(&partition, crate::clock::wall_ms() - reread_ms).await;
             let committed = control.committed(vec![partition.clone()]).await;

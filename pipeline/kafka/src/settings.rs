@@ -7,27 +7,12 @@ use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
-use sluice_schemas::topics::{
-    ENVELOPE_BYTES, Names, PARTITIONS_DEFAULT, PARTITIONS_DEV, TABLE, WEBHOOK_BYTES_MAX,
-};
+use sluice_schemas::topics::{ENVELOPE_BYTES, Names, PARTITIONS_DEFAULT, PARTITIONS_DEV, WEBHOOK_BYTES_MAX};
 
-/// Properties whose value is decided here; what an operator sets for them would have no effect.
-const OURS: [&str; 14] = [
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "client.id",
-    "group.id",
-    "group.protocol",
-    "enable.idempotence",
-    "acks",
-    "request.required.acks",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "isolation.level",
-    "auto.offset.reset",
-    "partitioner",
-    "partition.assignment.strategy",
-];
+mod check;
+mod registry;
+
+pub use registry::RegistrySettings;
 
 /// What secrets are replaced with when settings are shown.
 const MASK: &str = "***";
@@ -148,52 +133,6 @@ impl Settings {
     /// Full name of a consumer group.
     pub fn group_id(&self, role: &str) -> String {
         format!("{}{role}", self.group_prefix)
-    }
-
-    /// What is wrong with the settings, before any broker is touched: each entry names the key and the remedy.
-    pub fn check(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut must = |holds: bool, what: &str| {
-            if !holds {
-                wrong.push(what.to_owned());
-            }
-        };
-        must(
-            !self.bootstrap_servers.trim().is_empty(),
-            "bootstrap_servers is empty: name at least one broker",
-        );
-        must(self.partitions > 0, "partitions must be at least 1");
-        must(self.replication_factor > 0, "replication_factor must be at least 1");
-        let in_sync = self.min_insync_replicas > 0 && self.min_insync_replicas <= self.replication_factor;
-        must(in_sync, "min_insync_replicas must be between 1 and replication_factor");
-        must(
-            self.session_timeout_ms <= self.max_poll_interval_ms,
-            "max_poll_interval_ms must not be below session_timeout_ms",
-        );
-        must(self.request_timeout_ms > 0, "request_timeout_ms must be above 0");
-        for topics in [self.topic_names.keys().collect::<Vec<_>>(), self.topic_settings.keys().collect()] {
-            for suffix in topics {
-                let known = TABLE.iter().any(|spec| spec.suffix == *suffix);
-                must(known, &format!("{suffix} is none of Sluice's topics: see `sluice topics print`"));
-            }
-        }
-        for name in self.properties.keys() {
-            let ours = OURS.contains(&name.as_str());
-            must(!ours, &format!("properties: {name} cannot be set: Sluice relies on its value"));
-        }
-        for config in [self.producer(&ProducerOptions::default()), self.group_consumer("check"), self.tail()]
-        {
-            // Names and values are librdkafka's to judge; the error names the property, and its value only if
-            // it is not valid, so it is left out.
-            if let Err(rdkafka::error::KafkaError::ClientConfig(_, description, name, _)) =
-                config.create_native_config()
-            {
-                let detail = if is_secret(&name) { "not valid" } else { description.as_str() };
-                wrong.push(format!("properties: {name}: {detail}"));
-            }
-        }
-        wrong.dedup();
-        wrong
     }
 
     /// Time limit of look-ups.
@@ -344,59 +283,6 @@ impl Default for ProducerOptions {
     }
 }
 
-/// Where schemas are registered.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RegistrySettings {
-    /// Base URL of the Confluent-compatible API, for Apicurio with `/apis/ccompat/v7`. None: the fixed
-    /// registry inside this process, for dev.
-    pub url: Option<String>,
-    /// User of basic authentication.
-    pub username: Option<String>,
-    /// Password of basic authentication.
-    pub password: Option<String>,
-    /// PEM file with further certificate authorities to trust.
-    pub ca_file: Option<std::path::PathBuf>,
-    /// Time limit of a request, milliseconds.
-    pub request_timeout_ms: u64,
-    /// How long a schema that was not found is not asked for again, milliseconds.
-    pub negative_cache_ms: u64,
-}
-
-impl Default for RegistrySettings {
-    fn default() -> Self {
-        Self {
-            url: None,
-            username: None,
-            password: None,
-            ca_file: None,
-            request_timeout_ms: 5_000,
-            negative_cache_ms: 5_000,
-        }
-    }
-}
-
-impl RegistrySettings {
-    /// The same with every secret replaced, for showing.
-    pub fn masked(&self) -> Self {
-        Self { password: self.password.as_ref().map(|_| MASK.to_owned()), ..self.clone() }
-    }
-}
-
-/// Shows everything but the password.
-impl std::fmt::Debug for RegistrySettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RegistrySettings")
-            .field("url", &self.url)
-            .field("username", &self.username)
-            .field("password", &self.password.as_ref().map(|_| MASK))
-            .field("ca_file", &self.ca_file)
-            .field("request_timeout_ms", &self.request_timeout_ms)
-            .field("negative_cache_ms", &self.negative_cache_ms)
-            .finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,23 +307,6 @@ mod tests {
     fn an_operator_can_override_a_default() {
         let config = with("reconnect.backoff.max.ms", "9000").tail();
         assert_eq!(config.get("reconnect.backoff.max.ms"), Some("9000"));
-    }
-
-    #[test]
-    fn what_cannot_work_is_named_before_a_broker_is_touched() {
-        assert_eq!(Settings::default().check(), Vec::<String>::new());
-        let names = |settings: Settings, part: &str| {
-            let wrong = settings.check();
-            assert!(wrong.iter().any(|text| text.contains(part)), "{part}: {wrong:?}");
-        };
-        names(Settings { bootstrap_servers: " ".to_owned(), ..Settings::default() }, "bootstrap_servers");
-        names(Settings { min_insync_replicas: 4, ..Settings::default() }, "min_insync_replicas");
-        names(with("acks", "1"), "acks");
-        names(with("no.such.property", "1"), "no.such.property");
-        names(with("socket.timeout.ms", "soon"), "socket.timeout.ms");
-        let mut typo = Settings::default();
-        typo.topic_names.insert("outbound.request".to_owned(), "x".to_owned());
-        names(typo, "outbound.request is none");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The registry client on a real registry (Apicurio), and on a scripted one for what that cannot be made to do.
+//! The registry client on a real registry (Apicurio), and on a scripted one for what that cannot be made
+//! to do.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -86,7 +87,8 @@ async fn an_incompatible_schema_is_refused() {
     let (registry, names) = (apicurio().await, names("incompatible"));
     subjects::register(&registry, &names).await.unwrap();
     let subject = names.subject(Topic::Accounts);
-    let broken = r#"{"type":"record","name":"Account","namespace":"sluice.v1","fields":[{"name":"new_and_required","type":"string"}]}"#;
+    let broken = r#"{"type":"record","name":"Account","namespace":"sluice.v1",
+        "fields":[{"name":"new_and_required","type":"string"}]}"#;
     assert!(matches!(registry.check(&subject, broken).await, Err(Error::Incompatible { .. })));
     let registered = registry.register(&subject, broken).await;
     assert!(matches!(registered, Err(Error::Incompatible { .. })), "{registered:?}");

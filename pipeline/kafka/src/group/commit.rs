@@ -1,5 +1,6 @@
-//! Commits, on a thread of their own: librdkafka tells the result only to a call that waits for it (the result
-//! of an asynchronous commit reaches nobody through the event interface), and the polling thread must not wait.
+//! Commits, on a thread of their own: librdkafka tells the result only to a call that waits for it (the
+//! result of an asynchronous commit reaches nobody through the event interface), and the polling thread must
+//! not wait.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
