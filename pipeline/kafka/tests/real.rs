@@ -52,6 +52,7 @@ laws! {
     records_stand_in_the_order_of_sending_and_every_token_comes_back,
     a_full_queue_gives_the_token_back,
     a_dropped_producer_still_writes_what_was_sent,
+    a_record_without_a_partition_lands_where_java_would_put_it,
     a_record_for_no_topic_is_refused_or_reported,
     a_tail_begins_where_it_is_told_under_a_new_generation,
     a_tail_tells_once_that_it_has_reached_the_end,

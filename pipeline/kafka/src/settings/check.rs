@@ -24,7 +24,8 @@ const OURS: [&str; 14] = [
 ];
 
 impl Settings {
-    /// What is wrong with the settings, before any broker is touched: each entry names the key and the remedy.
+    /// What is wrong with the settings, found without touching a broker: each entry names the key and the
+    /// remedy. Empty if nothing is.
     pub fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut must = |holds: bool, what: &str| {

@@ -13,6 +13,7 @@ use sluice_kafka::settings::{ProducerOptions, Settings};
 use sluice_kafka::table::{self, Table};
 use sluice_kafka::tail::{self, From, Tail};
 use sluice_schemas::Account;
+use sluice_schemas::placement::partition_for;
 use sluice_schemas::topics::Topic;
 
 /// Longest wait for something that must happen.
@@ -129,6 +130,16 @@ pub async fn a_dropped_producer_still_writes_what_was_sent(world: World) {
         assert!(delivery.result.is_ok(), "{:?}", delivery.result);
     }
     assert!(within("the end", deliveries.next()).await.is_none());
+}
+
+pub async fn a_record_without_a_partition_lands_where_java_would_put_it(world: World) {
+    let producer = producer(&world);
+    for key in ["21", "foobar", "abc", "demo-01", "demo-02", "sesión"] {
+        let outgoing =
+            Outgoing { partition: None, key: Some(key.as_bytes()), ..record(&world.topic, 0, b"x") };
+        let position = producer.send_and_wait(outgoing, LIMIT).await.unwrap();
+        assert_eq!(position.partition, partition_for(key.as_bytes(), 2), "{key}");
+    }
 }
 
 pub async fn a_record_for_no_topic_is_refused_or_reported(world: World) {
