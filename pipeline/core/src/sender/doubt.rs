@@ -320,6 +320,7 @@ impl Sender {
             .max(self.now.wall_us + 1_000_000);
         state.look_up_due_us = Some(due_us);
         self.look_ups.insert((due_us, session));
+        self.floor_us = self.floor_us.min(due_us);
     }
 
     /// Asks for the WhatsApp ids of messages whose echo did not come, or was not unique.

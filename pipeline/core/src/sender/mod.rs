@@ -152,6 +152,8 @@ pub struct Sender {
     bulkheads: Bulkheads,
     calls: HashMap<CallId, InFlight>,
     next_call: u64,
+    /// No timer is due before this, wall µs: most steps look at no timer at all.
+    floor_us: i64,
     /// Sessions to be looked at, wall µs.
     wakes: BTreeSet<(i64, SessionIndex)>,
     /// Sessions with look-ups to make, wall µs.
@@ -184,6 +186,7 @@ impl Sender {
             bulkheads: Bulkheads::default(),
             calls: HashMap::new(),
             next_call: 0,
+            floor_us: i64::MAX,
             wakes: BTreeSet::new(),
             look_ups: BTreeSet::new(),
             looking: HashMap::new(),
@@ -227,12 +230,16 @@ impl Sender {
         self.run_timers(out);
     }
 
-    /// When [`Input::Tick`] is needed next, wall clock, microseconds.
+    /// When [`Input::Tick`] is needed next, wall clock, microseconds. May be early, never late.
     pub fn next_wake_us(&self) -> Option<i64> {
+        (self.floor_us < i64::MAX).then_some(self.floor_us)
+    }
+
+    fn earliest_timer_us(&self) -> i64 {
         let messages = self.partitions.values().filter_map(|p| p.due.first().map(|(at, _)| *at)).min();
         let sessions = self.wakes.first().map(|(at, _)| *at);
         let look_ups = self.look_ups.first().map(|(at, _)| *at);
-        [messages, sessions, look_ups].into_iter().flatten().min()
+        [messages, sessions, look_ups].into_iter().flatten().min().unwrap_or(i64::MAX)
     }
 
     /// Sizes for metrics.
@@ -283,6 +290,7 @@ impl Sender {
             open.due_us = due_us;
             if let Some(at) = due_us {
                 part.due.insert((at, id));
+                self.floor_us = self.floor_us.min(at);
             }
         }
     }
@@ -304,6 +312,7 @@ impl Sender {
             self.wakes.remove(&(old, session));
         }
         self.wakes.insert((at_us, session));
+        self.floor_us = self.floor_us.min(at_us);
     }
 
     fn after_us(&self, ms: u64) -> i64 {

@@ -240,6 +240,10 @@ impl Sender {
 
     pub(super) fn run_timers(&mut self, out: &mut Vec<Effect>) {
         let now_us = self.now.wall_us;
+        if now_us < self.floor_us {
+            self.pump(out);
+            return;
+        }
         self.run_message_timers(now_us, out);
         while let Some((_, session)) = pop_due(&mut self.wakes, now_us) {
             let state = self.sessions.get_mut(session);
@@ -255,6 +259,7 @@ impl Sender {
         }
         self.forget_expired(out);
         self.pump(out);
+        self.floor_us = self.earliest_timer_us();
     }
 
     fn run_message_timers(&mut self, now_us: i64, out: &mut Vec<Effect>) {
