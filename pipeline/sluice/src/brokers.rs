@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sluice_kafka::topics::{self, Topics};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{Ending, Latch};
@@ -62,6 +62,9 @@ pub struct Options {
     pub probe_interval: Duration,
     /// How long they may take to answer.
     pub probe_timeout: Duration,
+    /// How long topics may be missing at start: brokers learn of new ones a little later than the one that was
+    /// asked to create them.
+    pub topics_grace: Duration,
     /// Whether replicas and the settings that keep records safe are checked at start.
     pub check_durability: bool,
 }
@@ -105,6 +108,7 @@ impl Watcher {
     }
 
     async fn watch(self) -> Ending {
+        let mut unfit_since = None;
         let mut ticks = tokio::time::interval(self.options.probe_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -121,8 +125,12 @@ impl Watcher {
                 Ok(Ok(partitions)) => {
                     anyhow::bail!("session-placed topics had {known:?} partitions and now have {partitions}");
                 }
-                Ok(Err(topics::Error::Unfit(what))) if known.is_none() => {
-                    return Err(topics::Error::Unfit(what).into());
+                Ok(Err(error @ topics::Error::Unfit(_))) if known.is_none() => {
+                    let since = *unfit_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.options.topics_grace {
+                        return Err(error.into());
+                    }
+                    self.down(&error.to_string());
                 }
                 Ok(Err(error)) => self.down(&error.to_string()),
                 Err(_) => self.down("no answer in time"),

@@ -1,5 +1,6 @@
 //! What roles share: made once per process, handed to each role.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use crate::lifecycle::{Lifecycle, Readiness};
 use crate::sealing::Sealer;
 use crate::settings::Settings;
 use crate::stores::Stores;
-use crate::telemetry::admin;
 use crate::telemetry::metrics::Metrics;
 
 /// Wait before the registry is asked again at start.
@@ -28,6 +28,8 @@ const REGISTRY_RETRY: Duration = Duration::from_secs(1);
 pub struct Deps {
     /// The settings in force.
     pub settings: Arc<Settings>,
+    /// Where the admin listener is; another than the setting if that asks for any free port.
+    pub admin: SocketAddr,
     /// The process's metrics.
     pub metrics: Arc<Metrics>,
     /// The process's readiness latches.
@@ -61,16 +63,18 @@ impl Deps {
         let (readiness, shutdown) = (life.readiness(), life.shutdown());
 
         let listener = bind("admin.listen", settings.admin.listen).await?;
+        let admin = listener.local_addr()?;
         life.spawn(
             "admin",
             limit,
-            admin::serve(listener, metrics.clone(), readiness.clone(), shutdown.clone()),
+            crate::telemetry::admin::serve(listener, metrics.clone(), readiness.clone(), shutdown.clone()),
         );
 
         let deployment = &settings.deployment;
         let options = brokers::Options {
             probe_interval: Duration::from_millis(deployment.broker_probe_interval_ms),
             probe_timeout: Duration::from_millis(deployment.broker_probe_timeout_ms),
+            topics_grace: Duration::from_millis(deployment.topics_grace_ms),
             check_durability: deployment.check_durability,
         };
         let (watcher, brokers) = brokers::watch(&settings.kafka, options, readiness.latch("kafka"))?;
@@ -92,6 +96,7 @@ impl Deps {
             readiness,
             stores: Stores::cql(settings.store.clone()),
             settings: Arc::new(settings),
+            admin,
             metrics,
             sealer,
             connectors: sluice_whatsapp::registry(),
@@ -136,6 +141,6 @@ async fn open_codecs(
 ///
 /// # Errors
 /// An error that names the key, if the address cannot be had.
-pub async fn bind(key: &'static str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+pub async fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
 }

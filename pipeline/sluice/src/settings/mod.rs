@@ -56,7 +56,20 @@ pub enum Error {
 /// # Errors
 /// If a layer cannot be read, a key is unknown, or the values do not go together.
 pub fn load(file: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Settings, Error> {
+    load_over("", file, env)
+}
+
+/// The same with a layer of TOML of our own between the defaults and the file.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_over(
+    own: &str,
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, Error> {
     let mut tree = layers::parse("defaults.toml", DEFAULTS)?;
+    layers::merge(&mut tree, layers::parse("built-in settings", own)?);
     if let Some(path) = file {
         let path_text = path.display().to_string();
         let text = std::fs::read_to_string(path)

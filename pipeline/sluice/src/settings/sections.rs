@@ -107,6 +107,8 @@ pub struct Deployment {
     pub broker_probe_interval_ms: u64,
     /// How long they may take to answer, milliseconds.
     pub broker_probe_timeout_ms: u64,
+    /// How long topics may be missing at start before the process ends, milliseconds.
+    pub topics_grace_ms: u64,
     /// Whether replicas and the settings that keep records safe are checked at start; off only in dev.
     pub check_durability: bool,
     /// Whether schemas that are missing in the registry are registered at start.
