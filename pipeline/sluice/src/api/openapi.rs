@@ -24,5 +24,6 @@ struct Base;
 pub fn document() -> serde_json::Result<String> {
     let mut document = Base::openapi();
     document.merge(crate::edge::Docs::openapi());
+    document.merge(crate::query::Docs::openapi());
     document.to_pretty_json()
 }

@@ -37,6 +37,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example: sluice run edge,query --config sluice.toml")]
     Run(RunArgs),
     /// Everything in one process, with no server to set up
+    ///
+    /// All roles on an in-process Kafka, with a message store in memory, a simulated provider and 20 sessions.
+    /// Prints a curl line to send a message with. What it holds is gone when it ends.
+    #[command(after_help = "\
+Examples:
+  sluice dev
+  sluice dev --demo 1000        exit 0 only if every message is accounted for
+  sluice dev --port-base 18080 --kafka localhost:9092")]
     Dev(DevArgs),
     /// Create, check or print the topics
     #[command(subcommand)]
@@ -90,8 +98,14 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
     /// Send this many messages with mixed faults, wait until all settle, and check the books
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) demo: Option<u32>,
+    /// Seed of the demo's messages and faults
+    #[arg(long, value_name = "S", default_value_t = 1, requires = "demo")]
+    pub(crate) seed: u64,
+    /// How long the demo's messages may take to settle, seconds
+    #[arg(long, value_name = "S", default_value_t = 120, requires = "demo")]
+    pub(crate) settle_s: u64,
     /// Brokers to use instead of the built-in one
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) kafka: Option<String>,
@@ -101,6 +115,15 @@ pub(crate) struct DevArgs {
     /// CQL contact points to use instead of the in-memory store
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) scylla: Option<String>,
+    /// Listen on this port and the four after it instead of the usual ones
+    #[arg(long, value_name = "N", conflicts_with = "ephemeral_ports")]
+    pub(crate) port_base: Option<u16>,
+    /// Listen on any free ports; the addresses are printed
+    #[arg(long)]
+    pub(crate) ephemeral_ports: bool,
+    /// Log more: -v what goes on, -vv every step
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 /// Form of `topics print`.
@@ -286,6 +309,9 @@ pub(crate) struct SimulateArgs {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:8090", value_name = "HOST:PORT")]
     pub(crate) listen: String,
+    /// Settings of the simulated provider (TOML): sessions, limits, webhooks, seed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
 }
 
 #[cfg(test)]

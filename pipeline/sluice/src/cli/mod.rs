@@ -2,9 +2,18 @@
 
 pub(crate) mod args;
 mod config;
+mod dead_letters;
 pub(crate) mod failure;
+mod directory;
+mod doctor;
+mod inside;
+mod messages;
 pub(crate) mod output;
 mod run;
+mod schemas;
+mod simulate;
+mod store;
+mod topics;
 
 use std::process::ExitCode;
 
@@ -29,14 +38,30 @@ pub fn main() -> ExitCode {
 fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
     match &cli.command {
         Command::Run(args) => run::run(cli, args),
+        Command::Dev(_) => Err(Failure::Usage("this command is not in this build".to_owned())),
         Command::Config => config::run(cli),
         Command::Openapi => {
             let document = crate::api::openapi::document().map_err(anyhow::Error::from)?;
             println!("{document}");
             Ok(ExitCode::SUCCESS)
         }
-        _ => Err(Failure::Usage("this command is not in this build".to_owned())),
+        Command::Topics(command) => finish(topics::run(cli, command)),
+        Command::Schemas(command) => finish(schemas::run(cli, command)),
+        Command::Store(command) => finish(store::run(cli, command)),
+        Command::Session(command) => finish(directory::session(cli, command)),
+        Command::Account(command) => finish(directory::account(cli, command)),
+        Command::Send(args) => finish(messages::send(cli, args)),
+        Command::Message(command) => finish(messages::message(cli, command)),
+        Command::DeadLetters(command) => finish(dead_letters::run(cli, command)),
+        Command::Doctor => finish(doctor::run(cli)),
+        Command::Simulate(args) => finish(simulate::run(args)),
     }
+}
+
+/// Runs a command to its end on a runtime of its own.
+fn finish(command: impl Future<Output = Result<(), Failure>>) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(command)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Cli {

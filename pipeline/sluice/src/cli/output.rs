@@ -39,7 +39,12 @@ impl Printer {
         if !out.ends_with('\n') {
             out.push('\n');
         }
-        match std::io::stdout().lock().write_all(out.as_bytes()) {
+        Self::raw(&out)
+    }
+
+    /// Prints a text that is already as it is to be.
+    pub(crate) fn raw(text: &str) -> std::io::Result<()> {
+        match std::io::stdout().lock().write_all(text.as_bytes()) {
             // The reader (`head`, say) has gone; that is not our failure.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => other,

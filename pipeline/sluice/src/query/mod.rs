@@ -56,6 +56,21 @@ pub struct Deps {
     pub visible_within: Duration,
 }
 
+impl Deps {
+    /// What the reads need, without anything that runs beside them: the store is connected to when it is first
+    /// asked.
+    pub fn of(deps: &deps::Deps) -> Self {
+        Self {
+            stores: deps.stores.clone(),
+            directory: deps.directory.clone(),
+            tokens: Arc::new(Tokens::new(&deps.settings.auth)),
+            links: Links::default(),
+            metrics: deps.metrics.clone(),
+            visible_within: Duration::from_millis(deps.settings.query.visible_within_ms),
+        }
+    }
+}
+
 /// State of the handlers.
 struct Reads {
     deps: Deps,
@@ -81,24 +96,17 @@ pub fn router(deps: Deps) -> Router {
 /// # Errors
 /// If a Kafka setting is wrong.
 pub fn open(deps: &deps::Deps, life: &mut Lifecycle) -> anyhow::Result<Deps> {
-    let links = Links::default();
+    let reads = Deps::of(deps);
     let limit = Duration::from_millis(deps.settings.deployment.stop_timeout_ms);
     let table = Table::<SessionLink>::follow(
         &deps.settings.kafka,
         deps.names.get(Topic::SessionsLinks),
         deps.codecs.codec(Topic::SessionsLinks),
     )?;
-    life.spawn("query.links", limit, follow(table, links.clone(), life.shutdown()));
+    life.spawn("query.links", limit, follow(table, reads.links.clone(), life.shutdown()));
     let latch = deps.readiness.latch("query.store");
     life.spawn("query.store", limit, watch(deps.stores.clone(), latch, life.shutdown()));
-    Ok(Deps {
-        stores: deps.stores.clone(),
-        directory: deps.directory.clone(),
-        tokens: Arc::new(Tokens::new(&deps.settings.auth)),
-        links,
-        metrics: deps.metrics.clone(),
-        visible_within: Duration::from_millis(deps.settings.query.visible_within_ms),
-    })
+    Ok(reads)
 }
 
 /// Binds the socket of the settings and starts the role as components of `life`.

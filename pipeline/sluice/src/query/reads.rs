@@ -75,7 +75,7 @@ pub(super) struct OfTenant {
 ///
 /// What is known of it, folded from all its facts. Right after a 202 the answer may be `not-yet-visible` with
 /// `Retry-After`.
-#[utoipa::path(get, path = "/v1/messages/{id}", tag = "reads", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/messages/{id}", tag = "reads", security(("token" = ["read"])),
     params(("id" = String, Path, description = "message_id of the 202")),
     responses((status = 200, body = MessageView),
         (status = 404, description = "not-yet-visible (with Retry-After) or unknown-message", body = ProblemBody),
@@ -103,7 +103,7 @@ pub(super) async fn message(
 }
 
 /// Messages of a session, newest first
-#[utoipa::path(get, path = "/v1/messages", tag = "reads", security(("bearer" = [])), params(OfSession),
+#[utoipa::path(get, path = "/v1/messages", tag = "reads", security(("token" = ["read"])), params(OfSession),
     responses((status = 200, body = MessagePage), (status = 400, body = ProblemBody),
         (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(super) async fn messages(
@@ -126,7 +126,7 @@ pub(super) async fn messages(
 }
 
 /// Received messages and echoes of a session, newest first
-#[utoipa::path(get, path = "/v1/received", tag = "reads", security(("bearer" = [])), params(OfSession),
+#[utoipa::path(get, path = "/v1/received", tag = "reads", security(("token" = ["read"])), params(OfSession),
     responses((status = 200, body = ReceivedPage), (status = 400, body = ProblemBody),
         (status = 401, body = ProblemBody), (status = 404, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(super) async fn received(
@@ -147,7 +147,7 @@ pub(super) async fn received(
 }
 
 /// Condition of a tenant's sessions
-#[utoipa::path(get, path = "/v1/session-status", tag = "reads", security(("bearer" = [])), params(OfTenant),
+#[utoipa::path(get, path = "/v1/session-status", tag = "reads", security(("token" = ["read"])), params(OfTenant),
     responses((status = 200, body = SessionStatusPage), (status = 400, body = ProblemBody),
         (status = 401, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(super) async fn session_statuses(
@@ -182,7 +182,7 @@ pub(super) async fn session_statuses(
 }
 
 /// Condition of a session
-#[utoipa::path(get, path = "/v1/session-status/{session}", tag = "reads", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/session-status/{session}", tag = "reads", security(("token" = ["read"])),
     params(("session" = String, Path, description = "The session")),
     responses((status = 200, body = SessionStatusView), (status = 401, body = ProblemBody),
         (status = 404, body = ProblemBody), (status = 503, body = ProblemBody)))]
@@ -199,7 +199,7 @@ pub(super) async fn session_status(
 }
 
 /// The code to link a session with a phone
-#[utoipa::path(get, path = "/v1/session-status/{session}/qr", tag = "reads", security(("bearer" = [])),
+#[utoipa::path(get, path = "/v1/session-status/{session}/qr", tag = "reads", security(("token" = ["read"])),
     params(("session" = String, Path, description = "The session")),
     responses((status = 200, body = QrView), (status = 401, body = ProblemBody),
         (status = 404, description = "unknown-session, or not-yet-visible when there is no code now",
