@@ -10,6 +10,7 @@ pub mod cli;
 mod consume;
 mod dead_letters;
 pub mod deps;
+pub mod dev;
 pub mod directory;
 pub mod edge;
 pub mod lifecycle;

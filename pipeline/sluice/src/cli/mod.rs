@@ -3,9 +3,10 @@
 pub(crate) mod args;
 mod config;
 mod dead_letters;
-pub(crate) mod failure;
+mod dev;
 mod directory;
 mod doctor;
+pub(crate) mod failure;
 mod inside;
 mod messages;
 pub(crate) mod output;
@@ -38,7 +39,7 @@ pub fn main() -> ExitCode {
 fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
     match &cli.command {
         Command::Run(args) => run::run(cli, args),
-        Command::Dev(_) => Err(Failure::Usage("this command is not in this build".to_owned())),
+        Command::Dev(args) => dev::run(cli, args),
         Command::Config => config::run(cli),
         Command::Openapi => {
             let document = crate::api::openapi::document().map_err(anyhow::Error::from)?;

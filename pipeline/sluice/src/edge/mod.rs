@@ -81,8 +81,22 @@ pub async fn start(deps: &Deps, life: &mut Lifecycle) -> anyhow::Result<()> {
 /// # Errors
 /// If a listener or the producer fails for good.
 pub async fn run(edge: Arc<Edge>, listeners: Listeners, shutdown: CancellationToken) -> Ending {
+    run_with(edge, Router::new(), listeners, shutdown).await
+}
+
+/// The same with `more` routes on the API's listener, under its limits.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    edge: Arc<Edge>,
+    more: Router,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> Ending {
     let drain = Duration::from_millis(edge.settings.drain_timeout_ms);
-    let api = serve(listeners.api, edge.api(), shutdown.clone());
+    let api = layers::around(edge.routes().merge(more), edge.limits("api"), edge.metrics.clone());
+    let api = serve(listeners.api, api, shutdown.clone());
     let webhooks = serve(listeners.webhooks, edge.webhooks(), shutdown.clone());
     let served = async { tokio::try_join!(api, webhooks) };
     let overdue = async {
@@ -127,11 +141,6 @@ impl Edge {
             metrics: deps.metrics.clone(),
             settings,
         }))
-    }
-
-    /// The API with its limits.
-    pub fn api(self: &Arc<Self>) -> Router {
-        layers::around(self.routes(), self.limits("api"), self.metrics.clone())
     }
 
     /// The routes of the API alone, for a listener that has others too.
