@@ -25,6 +25,7 @@ const ALL: &[Generator] = &[
     Generator { path: "k8s/config.yaml", text: manifests::config },
     Generator { path: "k8s/setup.yaml", text: manifests::setup },
     Generator { path: "k8s/sluice.yaml", text: manifests::roles },
+    Generator { path: "k8s/topics-strimzi.yaml", text: manifests::topics },
 ];
 
 /// Writes every generated file that is not current.

@@ -37,6 +37,29 @@ pub(super) fn check(project: &Project) -> Result<()> {
     none_found(laws::findings(&objects_of(&whole)?)).context(MANIFESTS)
 }
 
+/// What the chart must refuse, as `--set` takes it: unknown values, and secrets that would stand in a ConfigMap.
+const REFUSED: &[&str] = &[
+    "unknown=1",
+    "roles.sender.unknown=1",
+    "settings.unknown.a=1",
+    "settings.kafka.properties.sasl\\.password=x",
+    "settings.store.password=x",
+    "settings.registry.password=x",
+    "settings.credentials.keys.k1=x",
+    "secrets.kafka.password=x",
+];
+
+fn refuses(helm: &Path, chart: &Path) -> Result<()> {
+    for set in REFUSED {
+        let mut template = Command::new(helm);
+        template.args(["template", "sluice"]).arg(chart).args(["--set", set]);
+        if project::output(&mut template).is_ok() {
+            bail!("the chart takes {set}");
+        }
+    }
+    Ok(())
+}
+
 /// The chart with its own values, and with each scenario in `ci/`.
 fn check_chart(project: &Project, chart: &Path) -> Result<()> {
     let helm = tools::helm()?;
@@ -45,6 +68,7 @@ fn check_chart(project: &Project, chart: &Path) -> Result<()> {
     let defaults = read(project.path(DEFAULTS))?;
     let known_keys = chart_settings::known_keys(&defaults)?;
     none_found(chart_settings::closed_sections(&defaults, &read(chart.join("values.schema.json"))?)?)?;
+    refuses(&helm, chart)?;
     let scenarios = yaml_files(&chart.join("ci"))?;
     for values in std::iter::once(None).chain(scenarios.iter().map(Some)) {
         let mut lint = Command::new(&helm);
