@@ -64,15 +64,6 @@ impl Sender {
         out.push(Effect::Append { partition, epoch, key, entry: Some(Box::new(entry)), urgent });
     }
 
-    /// Our claim stands in the log.
-    pub(super) fn claim_read(&mut self, partition: i32, id: Uuid, seq: i64, out: &mut Vec<Effect>) {
-        let Some(open) = self.open(partition, &id) else { return };
-        match open.stage {
-            Stage::Claiming(claim) if claim.seq == seq => self.try_start(partition, id, claim, out),
-            _ => self.look_again(partition, id, out),
-        }
-    }
-
     /// Starts the call if the claim is young and everything still allows it; else waits or gives it up.
     pub(super) fn try_start(&mut self, partition: i32, id: Uuid, claim: Claim, out: &mut Vec<Effect>) {
         let now_us = self.now.wall_us;
@@ -390,7 +381,8 @@ impl Sender {
         self.append_state(partition, id, epoch, entry, true, out);
     }
 
-    /// Done, then tombstones for every key the message has.
+    /// Puts the end on record. What it makes superfluous is tombstoned once it is read back: a tombstone must
+    /// not stand without it.
     pub(super) fn append_done(&mut self, partition: i32, id: Uuid, end: End, out: &mut Vec<Effect>) {
         let now = self.now;
         let Some(part) = self.partitions.get_mut(&partition) else { return };
@@ -421,17 +413,8 @@ impl Sender {
             idempotency_key: Some(open.command.idempotency_key.clone()),
             ..LedgerEntry::default()
         };
-        let mut append = |key, entry| {
-            out.push(Effect::Append { partition, epoch, key, entry, urgent: true });
-        };
-        append(Key::Done(id), Some(Box::new(entry)));
-        append(Key::Accepted(id), None);
-        for state_epoch in &open.state_epochs {
-            append(Key::State(id, *state_epoch), None);
-        }
-        if part.cancels.contains_key(&id) {
-            append(Key::Cancel(id), None);
-        }
+        let (key, entry) = (Key::Done(id), Some(Box::new(entry)));
+        out.push(Effect::Append { partition, epoch, key, entry, urgent: true });
     }
 
     /// What a call's result says, and what follows.

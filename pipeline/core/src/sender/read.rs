@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_schemas::{EntryKind, LedgerEntry, OutboundCommand, Status};
+use sluice_schemas::{LedgerEntry, OutboundCommand, Status};
 use uuid::Uuid;
 
 use super::done::Done;
@@ -18,6 +18,15 @@ struct Origin {
 }
 
 impl super::Partition {
+    /// Keys of an open message that stand in the log, or may.
+    fn keys_of(&self, id: Uuid) -> Vec<Key> {
+        let Some(open) = self.open.get(&id) else { return Vec::new() };
+        let accepted = open.accepted_read.then_some(Key::Accepted(id));
+        let canceled = self.cancels.contains_key(&id).then_some(Key::Cancel(id));
+        let states = open.state_epochs.iter().map(|epoch| Key::State(id, *epoch));
+        accepted.into_iter().chain(states).chain(canceled).collect()
+    }
+
     /// A tombstone of `key` was met.
     fn drop_leftover(&mut self, id: Uuid, key: Key) {
         if let Some(keys) = self.leftovers.get_mut(&id) {
@@ -60,10 +69,11 @@ impl Sender {
                 part.drop_leftover(id, read.key);
                 self.read_accepted_gone(partition, id, read.epoch);
             }
-            (Key::Done(id), Some(entry)) => self.read_done(partition, id, read.epoch, *entry, out),
+            (Key::Done(id), Some(entry)) => self.read_done(partition, id, *entry, out),
             (Key::Done(id), None) => part.done.remove(&id),
             (Key::Cancel(id), Some(entry)) => self.read_cancel(partition, id, &entry, out),
             (Key::Cancel(id), None) => {
+                part.drop_leftover(id, read.key);
                 part.cancels.remove(&id);
             }
             (Key::State(id, state_epoch), Some(entry)) => {
@@ -107,7 +117,7 @@ impl Sender {
         }
         if part.done.get(&id).is_some() {
             // A former owner's late append of a message that is done: its key must not stay.
-            self.tombstone_if_live(partition, Key::Accepted(id), out);
+            self.tombstone(partition, id, Key::Accepted(id), out);
             return;
         }
         let Some(command) = command else {
@@ -156,20 +166,12 @@ impl Sender {
         }
     }
 
-    fn read_done(
-        &mut self,
-        partition: i32,
-        id: Uuid,
-        writer: i64,
-        entry: LedgerEntry,
-        out: &mut Vec<Effect>,
-    ) {
+    fn read_done(&mut self, partition: i32, id: Uuid, entry: LedgerEntry, out: &mut Vec<Effect>) {
         let session = entry.session_id.as_deref().map(|s| self.sessions.of(s, partition));
         if let Some(session) = session {
             self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
         }
         let Some(part) = self.partitions.get_mut(&partition) else { return };
-        let own = writer == part.epoch;
         part.done.insert(
             id,
             Done {
@@ -183,24 +185,14 @@ impl Sender {
                 attempts: u32::try_from(entry.attempt.unwrap_or(0)).unwrap_or(0),
             },
         );
-        let mut leftovers = Vec::new();
-        if !own && let Some(open) = part.open.get(&id) {
-            leftovers.push(Key::Accepted(id));
-            leftovers.extend(open.state_epochs.iter().map(|epoch| Key::State(id, *epoch)));
-        }
+        let leftovers = part.keys_of(id);
         let restoring = part.phase == Phase::Restoring;
         if restoring && entry.outcome == Status::Submitted {
             self.restore_candidate(partition, id, &entry);
         }
-        // A former owner finished what was open here: take its word, and tidy what it could not.
-        if restoring {
-            if let Some(part) = self.partitions.get_mut(&partition).filter(|_| !leftovers.is_empty()) {
-                part.leftovers.insert(id, leftovers);
-            }
-        } else {
-            for key in leftovers {
-                self.tombstone_if_live(partition, key, out);
-            }
+        // What Done makes superfluous, whoever wrote it, is tombstoned; in a restore, what turns out to stay.
+        for key in leftovers {
+            self.tombstone(partition, id, key, out);
         }
         self.close(partition, id);
         self.pump(out);
@@ -232,17 +224,14 @@ impl Sender {
         let Some(open) = part.open.get_mut(&id) else {
             // State of a message that is finished (or was never accepted here): its key must not stay.
             if part.done.get(&id).is_some() && state_epoch != epoch {
-                self.tombstone_if_live(partition, Key::State(id, state_epoch), out);
+                self.tombstone(partition, id, Key::State(id, state_epoch), out);
             }
             return;
         };
         open.note_state_epoch(state_epoch);
         if state_epoch == epoch {
             open.unread = open.unread.saturating_sub(1);
-            match entry.kind {
-                EntryKind::Claimed => self.claim_read(partition, id, entry.claim_seq.unwrap_or(-1), out),
-                _ => self.look_again(partition, id, out),
-            }
+            self.look_again(partition, id, out);
         } else if phase == Phase::Restoring && open.recorded.as_ref().is_none_or(|(e, _)| *e <= state_epoch) {
             // The highest epoch governs; one read after our own fence is ignored: its writer met the fence
             // before it could use the claim.
@@ -250,11 +239,16 @@ impl Sender {
         }
     }
 
-    pub(super) fn tombstone_if_live(&self, partition: i32, key: Key, out: &mut Vec<Effect>) {
-        if let Some(part) = self.partitions.get(&partition)
-            && part.is_live()
-        {
+    /// Tombstones a key of a message that is done; in a restore only if no tombstone of it is met.
+    fn tombstone(&mut self, partition: i32, id: Uuid, key: Key, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        if part.is_live() {
             out.push(Effect::Append { partition, epoch: part.epoch, key, entry: None, urgent: true });
+        } else {
+            let keys = part.leftovers.entry(id).or_default();
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
         }
     }
 

@@ -188,7 +188,8 @@ impl Sender {
                     self.arm(partition, id);
                 }
                 Stage::Retrying { .. } => self.wait_for_retry(partition, id),
-                Stage::Claimed(claim) => self.try_start(partition, id, claim, out),
+                // Nothing of it is unread: its claim stands in the log, and so does its Accepted record.
+                Stage::Claiming(claim) | Stage::Claimed(claim) => self.try_start(partition, id, claim, out),
                 Stage::InDoubt(_) => self.decide(partition, id, out),
                 _ => {}
             }

@@ -4,6 +4,7 @@
 mod world;
 
 use sluice_core::outcome::{Outcome, ThrottleScope};
+use sluice_core::sender::ledger::Key;
 use sluice_core::sender::{Effect, Input, SessionCondition};
 use sluice_schemas::{Connection, InDoubtPolicy, RateLimit, Status};
 use world::{World, config, text};
@@ -303,11 +304,33 @@ fn config_defaults_are_valid() {
 fn keys_that_a_dying_owner_left_behind_are_tidied_by_the_next() {
     let mut world = World::with_session("s1");
     world.send(text("s1", "k1", "+15551230001", "hi"));
-    world.lose_tombstones = true;
+    world.lose = Some(|_, entry| entry.is_none());
     world.answer(0, World::submitted("100"));
     assert_eq!(world.live_keys(), ["b/", "d/", "s/"]);
-    world.lose_tombstones = false;
+    world.lose = None;
     world.crash();
     assert_eq!(world.live_keys(), ["d/", "f"]);
     assert_eq!(world.told("k1"), [Status::Accepted, Status::Submitted], "nothing new is told");
+}
+
+#[test]
+fn a_claim_whose_message_is_not_in_the_ledger_makes_no_call() {
+    let mut world = World::with_session("s1");
+    world.lose = Some(|key, _| matches!(key, Key::Accepted(_)));
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    assert!(world.log_kinds().contains(&"CLAIMED".to_owned()));
+    assert_eq!(world.calls.len(), 0, "a new owner would know nothing of the call");
+}
+
+#[test]
+fn no_key_is_tombstoned_before_done_stands_in_the_log() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.lose = Some(|key, _| matches!(key, Key::Done(_)));
+    world.answer(0, World::submitted("100"));
+    assert_eq!(
+        world.live_keys(),
+        ["b/", "s/"],
+        "else its key is forgotten, and sent again when it comes again"
+    );
 }

@@ -32,7 +32,8 @@ pub(crate) struct World {
     tailing: bool,
     pub(crate) pause_reads: bool,
     pub(crate) hold_acks: bool,
-    pub(crate) lose_tombstones: bool,
+    /// Appends that never reach the log.
+    pub(crate) lose: Option<fn(&Key, Option<&LedgerEntry>) -> bool>,
     held: Vec<Token>,
     requests: i64,
     pub(crate) statuses: Vec<MessageStatus>,
@@ -98,7 +99,7 @@ impl World {
             tailing: false,
             pause_reads: false,
             hold_acks: false,
-            lose_tombstones: false,
+            lose: None,
             held: Vec::new(),
             requests: 0,
             statuses: Vec::new(),
@@ -294,8 +295,10 @@ impl World {
                 self.next_read = 0;
                 return Some(Input::Fenced { partition: 0, offset: self.log.len() as i64 - 1 });
             }
-            Effect::Append { entry: None, .. } if self.lose_tombstones => {}
             Effect::Append { epoch, key, entry, .. } => {
+                if self.lose.is_some_and(|lost| lost(&key, entry.as_deref())) {
+                    return None;
+                }
                 self.log.push(Record { key, epoch, entry: entry.map(|e| *e) });
             }
             Effect::Publish { status, token, .. } => {
