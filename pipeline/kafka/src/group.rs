@@ -78,6 +78,9 @@ pub enum Event {
     Lost(Vec<Partition>),
     /// Records, in offset order within a partition.
     Records(Vec<Record>),
+    /// A partition is stopped, as [`Control::stop`] asked: what comes of it from here on was fetched after its
+    /// next start.
+    Stopped(Partition),
     /// Something went wrong; unless it is [`Error::Fatal`] the stream goes on.
     Error(Error),
 }
@@ -141,6 +144,7 @@ type Native = BaseConsumer<Context>;
 /// What the owner may ask of the thread.
 enum Command {
     Start(Partition, StartAt),
+    Stop(Partition),
     Pause(Partition),
     Resume(Partition),
     Commit(Vec<(Partition, i64)>, Reply),
@@ -246,6 +250,12 @@ impl Control {
     /// Begins to fetch an assigned partition. Ignored if it is not assigned or already started.
     pub fn start(&self, partition: Partition, at: StartAt) {
         self.mailbox.post(Command::Start(partition, at));
+    }
+
+    /// Ends fetching a partition that stays assigned, so that it can be started anew, anywhere. Records already
+    /// in the stream still come, up to [`Event::Stopped`]. Ignored if it is not assigned.
+    pub fn stop(&self, partition: Partition) {
+        self.mailbox.post(Command::Stop(partition));
     }
 
     /// Stops fetching a partition for a while. What was fetched ahead is thrown away and fetched again after

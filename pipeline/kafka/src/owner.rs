@@ -110,6 +110,8 @@ impl Owner {
                     self.owned.retain(|partition, _| !partitions.contains(partition));
                     return Some(Turn::Gone(partitions));
                 }
+                // An owner stops nothing.
+                Event::Stopped(_) => {}
                 Event::Error(error) => return Some(Turn::Error(error)),
             }
         }

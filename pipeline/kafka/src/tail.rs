@@ -7,13 +7,16 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use crate::mailbox::{Inbox, Mailbox, channel};
 use crate::record::Record;
+use crate::served::Served;
 use crate::settings::Settings;
 
 mod thread;
@@ -116,11 +119,25 @@ impl Default for Options {
 }
 
 /// Librdkafka's callbacks: only logs.
-struct Context;
+#[derive(Default)]
+struct Context {
+    served: Served,
+}
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.served.log(level, facility, text);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {
+        self.served.note();
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka tail");
+        // The end of a partition is asked for, and no trouble.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "kafka tail");
+        }
     }
 }
 
@@ -167,7 +184,8 @@ impl Tail {
     pub fn open(settings: &Settings, topic: &str, options: Options) -> Result<Self, Error> {
         let mailbox = Mailbox::<Command>::new();
         let topic: Arc<str> = topic.into();
-        let mut native: Native = settings.tail().create_with_context(Context).map_err(Error::Open)?;
+        let mut native: Native =
+            settings.tail().create_with_context(Context::default()).map_err(Error::Open)?;
         let waker = Arc::clone(&mailbox);
         native.set_nonempty_callback(move || waker.wake());
         let native = Arc::new(native);

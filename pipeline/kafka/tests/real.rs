@@ -58,6 +58,7 @@ laws! {
     a_tail_tells_once_that_it_has_reached_the_end,
     a_slow_reader_of_a_tail_loses_nothing,
     a_partition_begins_only_when_started_and_where_told,
+    a_stopped_partition_starts_anew_where_told_and_nothing_stale_follows_the_mark,
     a_revoked_partition_is_given_back_only_when_released,
     an_owner_that_stops_reading_is_paused_and_loses_nothing,
     an_owner_commits_what_is_done_and_the_next_begins_there,
@@ -202,7 +203,7 @@ async fn clients_go_on_after_the_broker_was_away() {
             group::Event::Revoking(partitions) => {
                 drop(control.release(partitions.into_iter().map(|partition| (partition, None)).collect()));
             }
-            group::Event::Lost(_) | group::Event::Error(_) => {}
+            group::Event::Lost(_) | group::Event::Stopped(_) | group::Event::Error(_) => {}
         }
     }
     sluice_testkit::eventually(Duration::from_secs(60), "a commit after", || {

@@ -51,7 +51,7 @@ impl Sender {
     pub(super) fn restored(&mut self, partition: i32, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         part.phase = Phase::Owned;
-        for key in std::mem::take(&mut part.leftovers).into_values().flatten() {
+        for key in part.take_leftovers() {
             out.push(Effect::Append { partition, epoch: part.epoch, key, entry: None, urgent: false });
         }
         let position = part.position;
@@ -76,7 +76,7 @@ impl Sender {
 
     /// Takes on one restored message; for one in doubt, the time of its claim.
     fn take_on(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) -> Option<i64> {
-        let recorded = self.open_mut(partition, &id)?.recorded.take();
+        let recorded = self.open_mut(partition, &id)?.recorded.governing.take();
         let Some((epoch, entry)) = recorded else {
             self.enqueue(partition, id);
             self.arm(partition, id);
@@ -149,7 +149,14 @@ impl Sender {
 
     /// Another owner has fenced us, or our records do not get through: nothing is decided here any more.
     pub(super) fn step_down(&mut self, partition: i32, out: &mut Vec<Effect>) {
+        let part = self.partitions.get(&partition);
+        let releasing = part.is_some_and(|part| part.phase == Phase::Releasing);
         self.forget_partition(partition);
+        if releasing {
+            // The group waits for it; what is not settled is the next owner's.
+            out.push(Effect::GiveBack { partition });
+            return;
+        }
         out.push(Effect::Drop { partition });
         let after_ms = self.rng.between(self.settings.refence_min_ms, self.settings.refence_max_ms);
         out.push(Effect::FenceLater { partition, after_ms });

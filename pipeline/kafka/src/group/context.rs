@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
@@ -12,6 +13,7 @@ use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::mailbox::lock;
 use crate::record::Partition;
+use crate::served::Served;
 
 /// What librdkafka called back about.
 #[derive(Debug)]
@@ -28,11 +30,17 @@ pub(super) struct Context {
     /// the group and not started are not: their records must not be fetched.
     fetched: Mutex<BTreeSet<Partition>>,
     closing: AtomicBool,
+    served: Served,
 }
 
 impl Context {
     pub(super) fn take(&self) -> Vec<Callback> {
         std::mem::take(&mut *lock(&self.callbacks))
+    }
+
+    /// Whether the last poll served something that is neither a record nor a callback.
+    pub(super) fn served(&self) -> bool {
+        self.served.take()
     }
 
     fn report(&self, callback: Callback) {
@@ -46,6 +54,10 @@ impl Context {
 
     pub(super) fn fetches(&self, partition: Partition) {
         lock(&self.fetched).insert(partition);
+    }
+
+    pub(super) fn is_fetched(&self, partition: &Partition) -> bool {
+        lock(&self.fetched).contains(partition)
     }
 
     pub(super) fn fetched(&self) -> TopicPartitionList {
@@ -81,6 +93,14 @@ fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
 }
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.served.log(level, facility, text);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {
+        self.served.note();
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "kafka group consumer");
     }

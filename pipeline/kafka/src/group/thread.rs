@@ -21,6 +21,9 @@ use crate::record::{Partition, Record};
 /// How long a turn waits when nothing wakes it: bounds the delay of a missed wake-up.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Polls without a record in one turn, at most: a flood of log lines must not keep the owner waiting.
+const SERVED_MAX: usize = 1_000;
+
 /// What the group has given us and what became of it.
 struct Held {
     started: bool,
@@ -171,6 +174,7 @@ impl Thread {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Start(partition, at) => self.start(partition, at),
+            Command::Stop(partition) => self.stop(partition),
             Command::Pause(partition) => self.set_paused(&partition, true),
             Command::Resume(partition) => self.set_paused(&partition, false),
             Command::Commit(offsets, reply) => self.commit(offsets, Vec::new(), reply),
@@ -194,12 +198,20 @@ impl Thread {
             StartAt::Beginning => Offset::Beginning,
             StartAt::Offset(offset) => Offset::Offset(offset),
         };
-        let mut added = TopicPartitionList::new();
-        let result = added
-            .add_partition_offset(&partition.topic, partition.number, offset)
-            .and_then(|()| self.native.incremental_assign(&added));
+        let result = if self.native.context().is_fetched(&partition) {
+            // Stopped before. Where it goes on must be sure: going on elsewhere would skip records.
+            self.native
+                .seek(&partition.topic, partition.number, offset, self.request_timeout)
+                .map_err(Error::Fatal)
+        } else {
+            let mut added = TopicPartitionList::new();
+            added
+                .add_partition_offset(&partition.topic, partition.number, offset)
+                .and_then(|()| self.native.incremental_assign(&added))
+                .map_err(Error::Temporary)
+        };
         if let Err(error) = result {
-            self.outbox.push(Event::Error(Error::Temporary(error)));
+            self.outbox.push(Event::Error(error));
             return;
         }
         held.started = true;
@@ -209,6 +221,17 @@ impl Thread {
         // A pause of an earlier assignment must not outlive it.
         let result = if pause { self.native.pause(&one) } else { self.native.resume(&one) };
         self.note(result);
+    }
+
+    /// A pause throws away what was fetched ahead, so nothing follows the mark before the next start.
+    fn stop(&mut self, partition: Partition) {
+        let Some(held) = self.held.get_mut(&partition) else { return };
+        held.paused = false;
+        if std::mem::replace(&mut held.started, false) {
+            let result = self.native.pause(&list(std::iter::once(&partition)));
+            self.note(result);
+        }
+        self.outbox.push(Event::Stopped(partition));
     }
 
     fn set_paused(&mut self, partition: &Partition, paused: bool) {
@@ -332,7 +355,7 @@ impl Thread {
             self.note(result);
         }
         let mut batch = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut nothing) = (0, 0);
         loop {
             if batch.len() >= self.options.batch_records_max || bytes >= self.options.batch_bytes_max {
                 self.more = true;
@@ -347,10 +370,16 @@ impl Thread {
                     }
                 }
                 Some(Err(error)) => self.failed(error),
-                // None also says that a callback ran; only then is there a reason to look again at once.
+                // None also says that a callback ran or a log line was served; then the queue need not be empty.
                 None => {
                     let callbacks = self.native.context().take();
-                    if callbacks.is_empty() {
+                    let served = self.native.context().served();
+                    if callbacks.is_empty() && !served {
+                        break;
+                    }
+                    nothing += 1;
+                    if nothing >= SERVED_MAX {
+                        self.more = true;
                         break;
                     }
                     self.hand_over(&mut batch);
@@ -389,7 +418,9 @@ impl Thread {
                 let event = Event::Assigned(assigned.collect());
                 self.outbox.push(event);
             }
-            Callback::Revoking(partitions) => {
+            Callback::Revoking(mut partitions) => {
+                // One that is not held (lost before) has nobody to release it.
+                partitions.retain(|partition| self.held.contains_key(partition));
                 for partition in &partitions {
                     if let Some(held) = self.held.get_mut(partition) {
                         held.revoking = Some(Release::Wanted);

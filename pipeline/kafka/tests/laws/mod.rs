@@ -293,6 +293,40 @@ pub async fn a_partition_begins_only_when_started_and_where_told(world: World) {
     within("close", member.close()).await;
 }
 
+pub async fn a_stopped_partition_starts_anew_where_told_and_nothing_stale_follows_the_mark(world: World) {
+    fill(&world, 0, 200).await;
+    let options = group::Options { batch_records_max: 10, ..group::Options::default() };
+    let mut member = GroupConsumer::join(&world.settings, "stopped", &[&world.topic], options).unwrap();
+    let control = member.control().clone();
+    let partition = Partition::new(&*world.topic, 0);
+    let mut read = Vec::new();
+    // First from far behind, then from the beginning, then from the middle: what was fetched ahead never shows.
+    for begin in [150_i64, 0, 77] {
+        let mut started = begin == 150;
+        if !started {
+            control.stop(partition.clone());
+        }
+        read.clear();
+        while read.len() < 30 {
+            match within("an event", member.recv()).await.unwrap() {
+                Event::Assigned(list) if list.iter().any(|one| one.partition == partition) => {
+                    control.start(partition.clone(), StartAt::Offset(begin));
+                }
+                Event::Stopped(stopped) => {
+                    assert_eq!((stopped, started), (partition.clone(), false));
+                    started = true;
+                    control.start(partition.clone(), StartAt::Offset(begin));
+                }
+                Event::Records(records) if started => read.extend(records.iter().map(|record| record.offset)),
+                _ => {}
+            }
+        }
+        let expected: Vec<i64> = (begin..).take(read.len()).collect();
+        assert_eq!(read, expected);
+    }
+    within("close", member.close()).await;
+}
+
 pub async fn a_revoked_partition_is_given_back_only_when_released(world: World) {
     fill(&world, 0, 5).await;
     fill(&world, 1, 5).await;

@@ -35,48 +35,51 @@ use crate::directory::Change;
 /// Results, reports and notices taken at once.
 const TAKE_MAX: usize = 1_000;
 /// Wait before a schema that cannot be looked up is asked for again.
-const SCHEMA_RETRY: Duration = Duration::from_secs(1);
+pub(super) const SCHEMA_RETRY: Duration = Duration::from_secs(1);
 /// Dead letters in a row after which the role ends.
 const DEAD_RUN_MAX: u64 = 1_000;
 
 /// What tasks on the side tell the pump.
-enum Notice {
-    /// Where the group stands on a partition that was taken over: begin there.
-    Begin { partition: i32, at: StartAt },
+pub(super) enum Notice {
+    /// Where the group stands on a partition that was taken over under `epoch`: begin there.
+    Begin { partition: i32, epoch: Option<i64>, at: StartAt },
     /// The end of a partition of `messages.status` when it was asked for.
     StatusEnd { partition: i32, asked_ms: i64, end: i64 },
-    /// A schema was looked up, or is not registered: take the request again.
-    Schema { record: Box<Record>, missing: Option<SchemaRef> },
+    /// A schema was looked up, or is not registered: take the request again, if the partition is still held
+    /// under `epoch`. Else it is read again.
+    Schema { epoch: Option<i64>, record: Box<Record>, missing: Option<SchemaRef> },
 }
 
 /// The pump.
 pub(super) struct Pump {
-    deps: Deps,
-    sender: Sender,
-    out: Vec<Effect>,
-    writer: Writer,
-    reports: Reports,
-    requests_topic: Arc<str>,
-    group: GroupConsumer,
-    ledger: Tail,
-    ledger_following: Following,
-    status: Tail,
-    status_following: Following,
-    reader: Reader,
-    evidence: Evidence,
-    caller: Caller,
-    results: mpsc::UnboundedReceiver<Input>,
-    notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
-    dead_letters: DeadLetters,
+    pub(super) deps: Deps,
+    pub(super) sender: Sender,
+    pub(super) out: Vec<Effect>,
+    pub(super) writer: Writer,
+    pub(super) reports: Reports,
+    pub(super) requests_topic: Arc<str>,
+    pub(super) group: GroupConsumer,
+    pub(super) ledger: Tail,
+    pub(super) ledger_following: Following,
+    pub(super) status: Tail,
+    pub(super) status_following: Following,
+    pub(super) reader: Reader,
+    pub(super) evidence: Evidence,
+    pub(super) caller: Caller,
+    pub(super) results: mpsc::UnboundedReceiver<Input>,
+    pub(super) notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
+    pub(super) dead_letters: DeadLetters,
     /// Partitions the group assigns to us.
-    assigned: BTreeSet<i32>,
+    pub(super) assigned: BTreeSet<i32>,
+    /// Partitions whose records, up to the mark that they are stopped, are of a tenure that is over.
+    pub(super) stopping: BTreeSet<i32>,
     /// Partitions to fence again, and when.
-    fence_at: BTreeMap<Instant, i32>,
+    pub(super) fence_at: BTreeMap<Instant, i32>,
     /// Next offsets to commit.
-    commits: HashMap<i32, i64>,
+    pub(super) commits: HashMap<i32, i64>,
     /// The request being stepped, for effects about its bytes.
-    current: Option<Record>,
-    closing: bool,
+    pub(super) current: Option<Record>,
+    pub(super) closing: bool,
 }
 
 impl Pump {
@@ -110,6 +113,7 @@ impl Pump {
                 DEAD_RUN_MAX,
             ),
             assigned: BTreeSet::new(),
+            stopping: BTreeSet::new(),
             fence_at: BTreeMap::new(),
             commits: HashMap::new(),
             current: None,
@@ -222,7 +226,7 @@ impl Pump {
     }
 
     /// Steps the machine and carries out what follows, at once and in order.
-    fn step(&mut self, input: Input) -> anyhow::Result<()> {
+    pub(super) fn step(&mut self, input: Input) -> anyhow::Result<()> {
         let reading = clock::now();
         let now = Now { wall_us: reading.wall_us, boot_us: reading.boot_us };
         let mut out = std::mem::take(&mut self.out);
@@ -289,7 +293,7 @@ impl Pump {
         self.caller.tell(Input::LedgerFailed { partition, epoch });
     }
 
-    fn fence_later(&mut self, partition: i32, after_ms: u64) {
+    pub(super) fn fence_later(&mut self, partition: i32, after_ms: u64) {
         let mut at = Instant::now() + Duration::from_millis(after_ms);
         while self.fence_at.contains_key(&at) {
             at += Duration::from_micros(1);
@@ -303,6 +307,7 @@ impl Pump {
         self.status_following.begin(&self.status, partition, tail::From::Timestamp(status_from_ms.max(0)));
         let requests = Partition::new(self.requests_topic.clone(), partition);
         let (control, notices) = (self.group.control().clone(), self.notices.0.clone());
+        let epoch = self.sender.epoch(partition);
         tokio::spawn(async move {
             let at = loop {
                 match control.committed(vec![requests.clone()]).await {
@@ -317,7 +322,7 @@ impl Pump {
                     }
                 }
             };
-            let _ = notices.send(Notice::Begin { partition, at });
+            let _ = notices.send(Notice::Begin { partition, epoch, at });
         });
     }
 
@@ -326,7 +331,8 @@ impl Pump {
         self.status_following.end(&self.status, partition);
         self.commits.remove(&partition);
         if self.assigned.contains(&partition) {
-            self.group.control().pause(Partition::new(self.requests_topic.clone(), partition));
+            self.stopping.insert(partition);
+            self.group.control().stop(Partition::new(self.requests_topic.clone(), partition));
         }
     }
 
@@ -379,256 +385,6 @@ impl Pump {
         let key = record.key.map(|key| key.to_vec()).unwrap_or_default();
         let value = record.value.map(|value| value.to_vec()).unwrap_or_default();
         self.writer.copy(Topic::OutboundRequests, Some(to_partition), (key, value), list, token);
-    }
-
-    fn ledger_reported(
-        &mut self,
-        reports: &mut Vec<sluice_kafka::producer::Delivery<LedgerTicket>>,
-    ) -> anyhow::Result<()> {
-        for delivery in reports.drain(..) {
-            match (delivery.token, delivery.result) {
-                (LedgerTicket::Fence { partition }, Ok(position)) => {
-                    self.step(Input::Fenced { partition, offset: position.offset })?;
-                    if self.sender.epoch(partition) == Some(position.offset) {
-                        self.ledger_following.begin(&self.ledger, partition, tail::From::Beginning);
-                    }
-                }
-                (LedgerTicket::Fence { partition }, Err(error)) => {
-                    tracing::warn!(partition, %error, "fence not written; trying again");
-                    self.fence_later(partition, 1_000);
-                }
-                (LedgerTicket::Entry { .. }, Ok(_)) => {}
-                (LedgerTicket::Entry { partition, epoch }, Err(error)) => {
-                    tracing::warn!(partition, epoch, %error, "ledger record not written; the partition is taken over anew");
-                    self.step(Input::LedgerFailed { partition, epoch })?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn on_ledger(&mut self, event: tail::Event) -> anyhow::Result<()> {
-        match event {
-            tail::Event::Records(batch) => {
-                for record in &batch.records {
-                    if !self.ledger_following.is_present(batch.partition, batch.generation) {
-                        return Ok(());
-                    }
-                    self.ledger_record(record)?;
-                }
-                if self.ledger_following.is_present(batch.partition, batch.generation) {
-                    self.step(Input::LedgerPassed { partition: batch.partition, next_offset: batch.next })?;
-                }
-            }
-            tail::Event::CaughtUp { partition, generation, next } => {
-                if let Some(next_offset) = next
-                    && self.ledger_following.is_present(partition, generation)
-                {
-                    self.step(Input::LedgerPassed { partition, next_offset })?;
-                }
-            }
-            tail::Event::Rewound { partition, generation, .. } => {
-                // The log lost what we had read to: what we know may be wrong.
-                if self.ledger_following.is_present(partition, generation)
-                    && let Some(epoch) = self.sender.epoch(partition)
-                {
-                    self.step(Input::LedgerFailed { partition, epoch })?;
-                }
-            }
-            tail::Event::Error(error @ tail::Error::Fatal(_)) => return Err(error.into()),
-            tail::Event::Error(error) => tracing::warn!(%error, "ledger tail; going on"),
-        }
-        Ok(())
-    }
-
-    fn ledger_record(&mut self, record: &Record) -> anyhow::Result<()> {
-        let partition = record.partition.number;
-        let own_epoch = self.sender.epoch(partition);
-        let schema = match self.reader.read(record, own_epoch) {
-            Ok(read) => return self.step(Input::Ledger { partition, read }),
-            Err(Trouble::Strange(why)) => {
-                tracing::error!(partition, offset = record.offset, why, "ledger record ignored");
-                return Ok(());
-            }
-            Err(Trouble::Entry(name)) => {
-                let codec = self.reader.entries().clone();
-                tokio::spawn(async move { codec.learn(name).await.err() });
-                name
-            }
-            Err(Trouble::Command(name)) => {
-                let codec = self.reader.commands().clone();
-                tokio::spawn(async move { codec.learn(name).await.err() });
-                name
-            }
-        };
-        // Without the record nothing may be decided: the partition is taken over anew, by when the schema is known.
-        tracing::warn!(partition, offset = record.offset, %schema, "schema of a ledger record is being looked up");
-        self.step(Input::LedgerFailed { partition, epoch: own_epoch.unwrap_or(-1) })
-    }
-
-    fn on_status(&mut self, event: tail::Event) -> anyhow::Result<()> {
-        match event {
-            tail::Event::Records(batch)
-                if self.status_following.is_present(batch.partition, batch.generation) =>
-            {
-                let partition = batch.partition;
-                let own_epoch = self.sender.epoch(partition);
-                for record in &batch.records {
-                    if let Some(status) = self.evidence.fact(record, own_epoch) {
-                        self.step(Input::Status { partition, status: Box::new(status) })?;
-                    }
-                }
-                if let Some(asked_ms) = self.evidence.read_to(partition, batch.next) {
-                    self.step(Input::StatusCaughtUp { partition, asked_ms })?;
-                }
-            }
-            tail::Event::Error(error @ tail::Error::Fatal(_)) => return Err(error.into()),
-            tail::Event::Error(error) => tracing::warn!(%error, "status tail; going on"),
-            tail::Event::CaughtUp { partition, generation, next }
-                if self.status_following.is_present(partition, generation) =>
-            {
-                if let Some(asked_ms) = next.and_then(|next| self.evidence.read_to(partition, next)) {
-                    self.step(Input::StatusCaughtUp { partition, asked_ms })?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn on_notice(&mut self, notice: Notice) -> anyhow::Result<()> {
-        match notice {
-            Notice::Begin { partition, at } => {
-                if self.assigned.contains(&partition) {
-                    self.group.control().start(Partition::new(self.requests_topic.clone(), partition), at);
-                }
-                Ok(())
-            }
-            Notice::StatusEnd { partition, asked_ms, end } => {
-                match self.evidence.end_was(partition, asked_ms, end) {
-                    Some(asked_ms) => self.step(Input::StatusCaughtUp { partition, asked_ms }),
-                    None => Ok(()),
-                }
-            }
-            Notice::Schema { record, missing: None } => self.on_request(*record),
-            Notice::Schema { record, missing: Some(name) } => {
-                let request = requests::unregistered(&record, name);
-                self.current = Some(*record);
-                self.step(Input::Request(request))
-            }
-        }
-    }
-
-    fn on_group(&mut self, event: group::Event) -> anyhow::Result<()> {
-        match event {
-            group::Event::Assigned(list) => {
-                for assignment in list {
-                    let partition = assignment.partition.number;
-                    self.assigned.insert(partition);
-                    if !self.closing {
-                        self.step(Input::Assigned { partition })?;
-                    }
-                }
-            }
-            group::Event::Revoking(list) => {
-                for partition in list {
-                    self.fence_at.retain(|_, waiting| *waiting != partition.number);
-                    self.step(Input::Revoking { partition: partition.number })?;
-                }
-            }
-            group::Event::Lost(list) => {
-                for partition in list {
-                    self.assigned.remove(&partition.number);
-                    self.step(Input::Lost { partition: partition.number })?;
-                }
-            }
-            group::Event::Records(records) => {
-                for record in records {
-                    self.on_request(record)?;
-                }
-            }
-            group::Event::Error(error @ group::Error::Fatal(_)) => return Err(error.into()),
-            group::Event::Error(error) => tracing::warn!(%error, "kafka trouble; going on"),
-        }
-        Ok(())
-    }
-
-    fn on_request(&mut self, record: Record) -> anyhow::Result<()> {
-        match requests::request(self.reader.commands(), &record) {
-            Ok(request) => {
-                if request.command.is_ok() {
-                    self.dead_letters.alive();
-                }
-                self.current = Some(record);
-                let stepped = self.step(Input::Request(request));
-                self.current = None;
-                stepped
-            }
-            Err(name) => {
-                let (partition, offset, bytes) = (record.partition.number, record.offset, record.bytes());
-                self.look_up_schema(record, name);
-                self.step(Input::RequestDelayed { partition, offset, bytes })
-            }
-        }
-    }
-
-    /// Looks a producer's schema up on the side: requests of others pass this one.
-    fn look_up_schema(&self, record: Record, name: SchemaRef) {
-        let (codec, notices) = (self.reader.commands().clone(), self.notices.0.clone());
-        tokio::spawn(async move {
-            let missing = loop {
-                match codec.learn(name).await {
-                    Ok(()) => break None,
-                    Err(error) if error.dead_letter_reason().is_some() => break Some(name),
-                    Err(error) => {
-                        tracing::warn!(%error, "schema of a request not looked up yet");
-                        tokio::time::sleep(SCHEMA_RETRY).await;
-                    }
-                }
-            };
-            let _ = notices.send(Notice::Schema { record: Box::new(record), missing });
-        });
-    }
-
-    fn on_change(&mut self, change: Result<Change, broadcast::error::RecvError>) -> anyhow::Result<()> {
-        match change {
-            Ok(Change::Session(id)) => {
-                self.caller.forget_targets();
-                self.look_at_session(&id)
-            }
-            Ok(Change::Account(id)) => {
-                self.caller.forget_targets();
-                for session in self.deps.directory.sessions_of(&id) {
-                    self.look_at_session(&session)?;
-                }
-                Ok(())
-            }
-            Ok(Change::Status(id, Facet::Connection | Facet::Operator)) => self.look_at_condition(&id),
-            Ok(Change::Status(..)) => Ok(()),
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                self.caller.forget_targets();
-                self.look_at_all_sessions()
-            }
-            Err(broadcast::error::RecvError::Closed) => anyhow::bail!("the directory has ended"),
-        }
-    }
-
-    fn look_at_all_sessions(&mut self) -> anyhow::Result<()> {
-        for session in self.deps.directory.sessions() {
-            self.look_at_session(&session.record.session_id)?;
-            self.look_at_condition(&session.record.session_id)?;
-        }
-        Ok(())
-    }
-
-    fn look_at_session(&mut self, session_id: &str) -> anyhow::Result<()> {
-        let config = sessions::config(&self.deps.directory, &self.deps.connectors, session_id);
-        self.step(Input::Session { session_id: session_id.into(), config: config.map(Box::new) })
-    }
-
-    fn look_at_condition(&mut self, session_id: &str) -> anyhow::Result<()> {
-        let condition = sessions::condition(&self.deps.directory, session_id);
-        self.step(Input::Condition { session_id: session_id.into(), condition })
     }
 
     fn commit(&mut self) {
