@@ -1,0 +1,16 @@
+//! The pipeline on real Kafka, Cassandra and a schema registry, with the real binary as processes. The provider
+//! is simulated over real HTTP, and its truth log counts.
+
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "the world is a test, too")]
+
+mod bad_input;
+mod crash;
+mod end_to_end;
+mod holds;
+mod outage;
+mod processor;
+mod producers;
+mod query;
+mod rebalance;
+mod reducer;
+mod world;
