@@ -13,6 +13,7 @@ pub mod owner;
 pub mod producer;
 pub mod record;
 pub mod registry;
+mod served;
 pub mod settings;
 pub mod table;
 pub mod tail;

@@ -17,6 +17,9 @@ use crate::record::Record;
 /// How long a turn waits when nothing wakes it: bounds the delay of a missed wake-up.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Polls without a record in one turn, at most: a flood of log lines must not keep the owner waiting.
+const SERVED_MAX: usize = 1_000;
+
 /// A partition being followed.
 struct Followed {
     generation: Generation,
@@ -142,7 +145,7 @@ impl Thread {
     /// Polls up to a batch; consecutive records of one partition go over together.
     fn poll(&mut self) {
         let native = Arc::clone(&self.start.native);
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes, mut nothing) = (0, 0, 0);
         let mut run: Option<Records> = None;
         loop {
             if count >= self.start.options.batch_records_max || bytes >= self.start.options.batch_bytes_max {
@@ -183,6 +186,14 @@ impl Thread {
                 Some(Err(error)) => {
                     self.hand_over(&mut run);
                     self.failed(error);
+                }
+                // None also says that a log line was served; then the queue need not be empty.
+                None if native.context().served.take() => {
+                    nothing += 1;
+                    if nothing >= SERVED_MAX {
+                        self.more = true;
+                        break;
+                    }
                 }
                 None => break,
             }
