@@ -26,7 +26,7 @@ impl Sender {
         let urgent = open.accepted_read;
         open.stage = Stage::Claiming(Claim { seq, at: now });
         open.unread += 1;
-        open.note_state_epoch(epoch);
+        open.recorded.note(epoch);
         let session = self.sessions.get_mut(open.session);
         session.reserved += 1;
         session.in_flight += 1;
@@ -330,7 +330,7 @@ impl Sender {
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.stage = Stage::Retrying { not_before_us };
         open.unread += 1;
-        open.note_state_epoch(epoch);
+        open.recorded.note(epoch);
         let (attempts, session, canceled) = (open.attempts, open.session, open.canceled);
         let state = self.sessions.get(session);
         let entry = LedgerEntry {
@@ -359,7 +359,7 @@ impl Sender {
         open.stage = Stage::InDoubt(doubt.clone());
         part.in_doubt.insert(id);
         open.unread += 1;
-        open.note_state_epoch(epoch);
+        open.recorded.note(epoch);
         let state = self.sessions.get(open.session);
         let entry = LedgerEntry {
             kind: EntryKind::InDoubt,

@@ -98,6 +98,39 @@ pub(super) enum Stage {
     InDoubt(Doubt),
 }
 
+/// What the log holds under the `s/` keys of a message.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recorded {
+    /// Epochs whose key may stand.
+    pub(super) epochs: Vec<i64>,
+    /// Restore only: the state of the highest epoch.
+    pub(super) governing: Option<(i64, Box<LedgerEntry>)>,
+}
+
+impl Recorded {
+    pub(super) fn note(&mut self, epoch: i64) {
+        if !self.epochs.contains(&epoch) {
+            self.epochs.push(epoch);
+        }
+    }
+
+    /// Takes a state met in a restore.
+    pub(super) fn take(&mut self, epoch: i64, entry: Box<LedgerEntry>) {
+        self.note(epoch);
+        if self.governing.as_ref().is_none_or(|(highest, _)| *highest <= epoch) {
+            self.governing = Some((epoch, entry));
+        }
+    }
+
+    /// A state was tombstoned.
+    pub(super) fn forget(&mut self, epoch: i64) {
+        self.epochs.retain(|known| *known != epoch);
+        if self.governing.as_ref().is_some_and(|(highest, _)| *highest == epoch) {
+            self.governing = None;
+        }
+    }
+}
+
 /// An open message.
 #[derive(Debug, Clone)]
 pub(super) struct Open {
@@ -123,10 +156,8 @@ pub(super) struct Open {
     /// Whether it counts in its session's backlog.
     pub(super) in_backlog: bool,
     pub(super) stage: Stage,
-    /// Epochs whose `s/` key may stand in the log.
-    pub(super) state_epochs: Vec<i64>,
-    /// Restore only: the state of the highest epoch.
-    pub(super) recorded: Option<(i64, Box<LedgerEntry>)>,
+    /// Its `s/` keys.
+    pub(super) recorded: Recorded,
     /// When it is looked at next, wall µs.
     pub(super) due_us: Option<i64>,
     /// Whether its chat's queue holds it.
@@ -167,18 +198,11 @@ impl Open {
             slot: None,
             in_backlog: false,
             stage: Stage::Waiting,
-            state_epochs: Vec::new(),
-            recorded: None,
+            recorded: Recorded::default(),
             due_us: None,
             queued: false,
             turn: 0,
             print: None,
-        }
-    }
-
-    pub(super) fn note_state_epoch(&mut self, epoch: i64) {
-        if !self.state_epochs.contains(&epoch) {
-            self.state_epochs.push(epoch);
         }
     }
 

@@ -74,6 +74,8 @@ struct Partition {
     intake: IntakeWindow,
     /// Restore only: keys of messages that are done, whose tombstones have not been met.
     leftovers: HashMap<Uuid, Vec<ledger::Key>>,
+    /// Restore only: states whose message has not been met.
+    strays: HashMap<Uuid, message::Recorded>,
     /// Highest position the ledger records.
     position: Option<i64>,
     /// When messages are looked at next, wall µs.
@@ -98,6 +100,7 @@ impl Partition {
             cancel_slots: HashMap::new(),
             intake: IntakeWindow::default(),
             leftovers: HashMap::new(),
+            strays: HashMap::new(),
             position: None,
             due: BTreeSet::new(),
             in_doubt: HashSet::new(),

@@ -23,8 +23,30 @@ impl super::Partition {
         let Some(open) = self.open.get(&id) else { return Vec::new() };
         let accepted = open.accepted_read.then_some(Key::Accepted(id));
         let canceled = self.cancels.contains_key(&id).then_some(Key::Cancel(id));
-        let states = open.state_epochs.iter().map(|epoch| Key::State(id, *epoch));
+        let states = open.recorded.epochs.iter().map(|epoch| Key::State(id, *epoch));
         accepted.into_iter().chain(states).chain(canceled).collect()
+    }
+
+    /// A tombstone of a state was met.
+    fn forget_state(&mut self, id: Uuid, epoch: i64) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.recorded.forget(epoch);
+        }
+        if let Some(stray) = self.strays.get_mut(&id) {
+            stray.forget(epoch);
+        }
+    }
+
+    /// Keys of which nothing more is to come once the ledger is restored: what Done left behind, and states
+    /// without a message, whose claims nobody can have used.
+    pub(super) fn take_leftovers(&mut self) -> Vec<Key> {
+        let done = std::mem::take(&mut self.leftovers).into_iter();
+        let strays = std::mem::take(&mut self.strays)
+            .into_iter()
+            .map(|(id, stray)| (id, stray.epochs.iter().map(|epoch| Key::State(id, *epoch)).collect()));
+        let mut keys: Vec<(Uuid, Vec<Key>)> = done.chain(strays).collect();
+        keys.sort_unstable_by_key(|(id, _)| *id);
+        keys.into_iter().flat_map(|(_, keys)| keys).collect()
     }
 
     /// A tombstone of `key` was met.
@@ -81,12 +103,7 @@ impl Sender {
             }
             (Key::State(id, state_epoch), None) => {
                 part.drop_leftover(id, read.key);
-                if let Some(open) = part.open.get_mut(&id) {
-                    open.state_epochs.retain(|e| *e != state_epoch);
-                    if open.recorded.as_ref().is_some_and(|(e, _)| *e == state_epoch) {
-                        open.recorded = None;
-                    }
-                }
+                part.forget_state(id, state_epoch);
             }
         }
         if offset == epoch && self.partitions.get(&partition).is_some_and(|p| p.phase == Phase::Restoring) {
@@ -145,8 +162,11 @@ impl Sender {
     ) -> Open {
         let recipient: Arc<str> = entry.recipient.as_deref().unwrap_or_default().into();
         let session = self.sessions.of(&command.session_id, partition);
-        let canceled = self.partitions.get(&partition).is_some_and(|p| p.cancels.contains_key(&id));
+        let part = self.partitions.get_mut(&partition);
+        let canceled = part.as_ref().is_some_and(|part| part.cancels.contains_key(&id));
+        let recorded = part.and_then(|part| part.strays.remove(&id)).unwrap_or_default();
         Open {
+            recorded,
             request_offset: entry.request_offset.unwrap_or(-1),
             traceparent: entry.traceparent.clone(),
             body_hash: hash32(entry.body_sha256.as_deref()),
@@ -222,20 +242,22 @@ impl Sender {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         let (epoch, phase) = (part.epoch, part.phase);
         let Some(open) = part.open.get_mut(&id) else {
-            // State of a message that is finished (or was never accepted here): its key must not stay.
-            if part.done.get(&id).is_some() && state_epoch != epoch {
+            if part.done.get(&id).is_some() {
                 self.tombstone(partition, id, Key::State(id, state_epoch), out);
+            } else if phase == Phase::Restoring {
+                // Its Accepted record may stand further on: a former owner's late append replaces the earlier one.
+                part.strays.entry(id).or_default().take(state_epoch, entry);
             }
             return;
         };
-        open.note_state_epoch(state_epoch);
         if state_epoch == epoch {
             open.unread = open.unread.saturating_sub(1);
             self.look_again(partition, id, out);
-        } else if phase == Phase::Restoring && open.recorded.as_ref().is_none_or(|(e, _)| *e <= state_epoch) {
-            // The highest epoch governs; one read after our own fence is ignored: its writer met the fence
-            // before it could use the claim.
-            open.recorded = Some((state_epoch, entry));
+        } else if phase == Phase::Restoring {
+            open.recorded.take(state_epoch, entry);
+        } else {
+            // Read after our own fence it is void: its writer met the fence before it could use the claim.
+            open.recorded.note(state_epoch);
         }
     }
 

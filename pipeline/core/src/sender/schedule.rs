@@ -27,7 +27,7 @@ impl Sender {
             return;
         }
         // A message that had its turn goes back to the head.
-        let back = open.attempts > 0 || !open.state_epochs.is_empty();
+        let back = open.attempts > 0 || !open.recorded.epochs.is_empty();
         open.queued = true;
         let state = self.sessions.get_mut(session);
         state.backlog += usize::from(newly);
@@ -154,7 +154,8 @@ impl Sender {
     pub(super) fn look_again(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
         let now_us = self.now.wall_us;
         let unknown_hold_ms = i64::try_from(self.settings.unknown_session_hold_ms).unwrap_or(i64::MAX);
-        let Some(open) = self.open(partition, &id) else { return };
+        let Some(part) = self.partitions.get(&partition).filter(|part| part.is_live()) else { return };
+        let Some(open) = part.open.get(&id) else { return };
         if open.unread > 0 {
             // No decision while a record of ours about it is unread: its read-back looks again.
             return;
@@ -331,15 +332,17 @@ impl Sender {
 
     /// Ends what waits in a deleted session.
     fn fail_backlog(&mut self, partition: i32, session: SessionIndex, out: &mut Vec<Effect>) {
-        let Some(part) = self.partitions.get(&partition) else { return };
-        let waiting: Vec<Uuid> = part
+        // While the ledger is being read nobody knows what became of them.
+        let Some(part) = self.partitions.get(&partition).filter(|part| part.is_live()) else { return };
+        let mut waiting: Vec<(i64, Uuid)> = part
             .open
             .iter()
             .filter(|(_, open)| open.session == session && open.unread == 0)
             .filter(|(_, open)| matches!(open.stage, Stage::Waiting | Stage::Retrying { .. }))
-            .map(|(id, _)| *id)
+            .map(|(id, open)| (open.request_offset, *id))
             .collect();
-        for id in waiting {
+        waiting.sort_unstable();
+        for (_, id) in waiting {
             let why = ("session_deleted", "the session was deleted while the message waited");
             self.end_unsent(partition, id, Status::Failed, why, out);
         }

@@ -334,3 +334,36 @@ fn no_key_is_tombstoned_before_done_stands_in_the_log() {
         "else its key is forgotten, and sent again when it comes again"
     );
 }
+
+#[test]
+fn a_claim_read_before_its_message_is_in_doubt_all_the_same() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.take_sender();
+    world.move_accepted_to_the_end();
+    world.restart();
+    world.put("s1", |_| {});
+    assert!(world.told("k1").contains(&Status::InDoubt));
+    assert_eq!(world.calls.len(), 0);
+}
+
+#[test]
+fn a_cancel_read_in_a_restore_decides_nothing_before_all_is_read() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.send(world::cancel("s1", "k1", "c1"));
+    world.crash();
+    assert_eq!(world.told("k1"), [Status::Accepted, Status::CancelTooLate, Status::InDoubt]);
+}
+
+#[test]
+fn an_owner_fenced_off_while_it_gives_back_gives_back_at_once() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.input(Input::Revoking { partition: 0 });
+    assert!(!world.given_back(), "its call is under way");
+    world.foreign_fence();
+    world.resume_reads();
+    assert!(world.given_back(), "the group waits for it");
+    assert!(!world.effects_seen.iter().any(|effect| matches!(effect, Effect::FenceLater { .. })));
+}

@@ -227,6 +227,13 @@ impl World {
         self.input(Input::Assigned { partition: 0 });
     }
 
+    /// A former owner's late Accepted record comes after everything, and compaction removes the earlier one.
+    pub(crate) fn move_accepted_to_the_end(&mut self) {
+        let at = self.log.iter().position(|record| matches!(record.key, Key::Accepted(_))).expect("accepted");
+        let record = self.log.remove(at);
+        self.log.push(record);
+    }
+
     pub(crate) fn foreign_fence(&mut self) {
         self.log.push(Record { key: Key::Fence, epoch: -1, entry: Some(LedgerEntry::default()) });
     }
