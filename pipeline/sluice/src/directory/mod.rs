@@ -237,14 +237,22 @@ impl Directory {
             self.unreadable("status");
             return;
         };
-        {
+        let record = record.map(|record| Arc::new(SessionStatus { facet, ..record }));
+        let connection = record.as_ref().map(|status| status.connection);
+        let before = {
             let mut state = self.write();
             let statuses = state.statuses.entry(session_id.to_owned()).or_default();
-            statuses.retain(|status| status.facet != facet);
-            statuses.extend(record.map(|record| Arc::new(SessionStatus { facet, ..record })));
+            let before = statuses.iter().position(|status| status.facet == facet);
+            let before = before.map(|at| statuses.swap_remove(at).connection);
+            statuses.extend(record);
             if statuses.is_empty() {
                 state.statuses.remove(session_id);
             }
+            before
+        };
+        if facet == Facet::Connection {
+            self.count_connection(before, -1);
+            self.count_connection(connection, 1);
         }
         self.tell(Change::Status(session_id.to_owned(), facet));
     }
@@ -272,6 +280,13 @@ impl Directory {
 
     fn count(&self, kind: &str, entries: usize) {
         self.inner.metrics.directory_entries.with_label_values(&[kind]).set(entries as i64);
+    }
+
+    fn count_connection(&self, connection: Option<Connection>, change: i64) {
+        if let Some(connection) = connection {
+            let label = connection.as_str().to_ascii_lowercase();
+            self.inner.metrics.sessions.with_label_values(&[&label]).add(change);
+        }
     }
 
     fn tell(&self, change: Change) {
@@ -377,6 +392,19 @@ mod tests {
         assert!(directory.is_paused("s"));
         directory.apply_status("s/operator", None);
         assert!(!directory.is_paused("s"));
+    }
+
+    #[test]
+    fn sessions_are_counted_once_under_their_last_connection() {
+        let directory = directory();
+        let is = |connection| Some(SessionStatus { connection, ..Default::default() });
+        directory.apply_status("a/connection", is(Connection::Connected));
+        directory.apply_status("b/connection", is(Connection::Connected));
+        directory.apply_status("a/connection", is(Connection::LoggedOut));
+        directory.apply_status("b/connection", None);
+        directory.apply_status("a/load", is(Connection::Connected));
+        let count = |label| directory.inner.metrics.sessions.with_label_values(&[label]).get();
+        assert_eq!((count("connected"), count("logged_out")), (0, 1));
     }
 
     #[test]

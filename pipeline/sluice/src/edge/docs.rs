@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, openapi};
 
-use super::{control, manage, messages};
+use super::{accounts, control, messages, sessions};
 
 /// Operations of the API.
 #[derive(Debug, OpenApi)]
@@ -12,10 +12,10 @@ use super::{control, manage, messages};
         messages::send,
         messages::batch,
         messages::cancel,
-        manage::put_session,
-        manage::delete_session,
-        manage::put_account,
-        manage::delete_account,
+        sessions::put_session,
+        sessions::delete_session,
+        accounts::put_account,
+        accounts::delete_account,
         control::pause,
         control::resume,
         control::connect,

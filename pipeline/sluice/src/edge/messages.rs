@@ -38,6 +38,9 @@ pub(super) struct Accepted {
     status: &'static str,
 }
 
+/// A line that has been handed over, or why not.
+type SentLine = Result<(Sent, Accepted), Problem>;
+
 /// What became of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BatchAnswer {
@@ -143,7 +146,7 @@ pub(super) async fn batch(
     let lines = lines(&body, edge.settings.batch_lines_max)?;
 
     // Handed over in the order of the lines, then waited for together.
-    let sent: Vec<(usize, Result<(Sent, Accepted), Problem>)> = lines
+    let sent: Vec<(usize, SentLine)> = lines
         .into_iter()
         .map(|(number, line)| (number, send_line(&edge, &session, line, &traceparent)))
         .collect();
@@ -236,18 +239,13 @@ fn prepare(
     Ok((write, accepted))
 }
 
-fn send_line(
-    edge: &Shared,
-    session: &SessionEntry,
-    line: &[u8],
-    traceparent: &str,
-) -> Result<(Sent, Accepted), Problem> {
+fn send_line(edge: &Shared, session: &SessionEntry, line: &[u8], traceparent: &str) -> SentLine {
     let line = BatchLine::read(line)?;
     let (write, accepted) = prepare(edge, session, &line.idempotency_key, line.message, traceparent)?;
     Ok((edge.writer.send(&write)?, accepted))
 }
 
-async fn wait(edge: &Shared, sent: Result<(Sent, Accepted), Problem>) -> Result<Accepted, Problem> {
+async fn wait(edge: &Shared, sent: SentLine) -> Result<Accepted, Problem> {
     let (sent, accepted) = sent?;
     edge.writer.acknowledged(sent).await?;
     Ok(accepted)

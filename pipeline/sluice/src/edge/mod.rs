@@ -3,6 +3,8 @@
 //! The laws: never a look-up outside memory; never a success before the brokers' acknowledgement; when Kafka does not
 //! answer, a 503 with `Retry-After` within the request's time limit, not ready, and still live.
 
+mod accounts;
+mod content;
 mod control;
 mod docs;
 mod incoming;
@@ -10,6 +12,7 @@ mod manage;
 mod messages;
 mod records;
 mod request;
+mod sessions;
 mod trace;
 mod webhooks;
 mod writer;
@@ -145,8 +148,8 @@ impl Edge {
 
     /// The routes of the API alone, for a listener that has others too.
     pub fn routes(self: &Arc<Self>) -> Router {
-        let session = put(manage::put_session).delete(manage::delete_session);
-        let account = put(manage::put_account).delete(manage::delete_account);
+        let session = put(sessions::put_session).delete(sessions::delete_session);
+        let account = put(accounts::put_account).delete(accounts::delete_account);
         Router::new()
             .route("/v1/sessions/{session_id}/messages", post(messages::send))
             .route("/v1/sessions/{session_id}/messages/batch", post(messages::batch))
