@@ -38,7 +38,7 @@ impl Fresh {
             None => {
                 self.first_asked.insert(id.to_owned(), now);
                 self.order.push_back((id.to_owned(), now));
-                true
+                !self.window.is_zero()
             }
         }
     }

@@ -170,3 +170,6 @@ async fn watch(stores: Stores, latch: Latch, shutdown: CancellationToken) -> End
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
