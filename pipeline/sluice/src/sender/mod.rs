@@ -1,10 +1,11 @@
 //! The sender role: a thin shell around [`sluice_core::sender`], which decides everything.
 //!
-//! One task, the [`pump`], owns the state machine and feeds it what happens: group events, the ledger read back
+//! One task, the [`pump`], owns the state machine and feeds it what happens ([`events`]): group events, the ledger read back
 //! ([`ledger`]), facts of others ([`evidence`]), acks ([`writer`]), call results ([`calls`]), and what the
 //! directory says of sessions ([`sessions`]). It carries the effects out in order.
 
 mod calls;
+mod events;
 mod evidence;
 mod ledger;
 mod notes;
