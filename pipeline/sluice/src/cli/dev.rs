@@ -47,30 +47,14 @@ async fn live(options: dev::Options, demo: Option<demo::Options>) -> Result<Exit
     let shutdown = life.shutdown();
     let second_signal = tokio::spawn(lifecycle::signals(shutdown.clone()));
     let running = async {
-        let dev = tokio::select! {
+        let mut dev = tokio::select! {
             started = Dev::start(options, &mut life) => started.map_err(taken_port)?,
             () = shutdown.cancelled() => return Ok(ExitCode::from(INTERRUPTED)),
         };
         print!("{}", banner::text(&dev));
-        let mut living = std::pin::pin!(life.run());
-        let Some(demo) = demo else {
-            living.await.map_err(anyhow::Error::from)?;
-            return Ok(ExitCode::SUCCESS);
-        };
-        let report = tokio::select! {
-            report = demo::run(&dev, demo, Show::for_stderr()) => report?,
-            ended = &mut living => {
-                ended.map_err(anyhow::Error::from)?;
-                return Ok(ExitCode::from(INTERRUPTED));
-            }
-        };
-        print!("\n{}", report.text);
-        shutdown.cancel();
-        living.await.map_err(anyhow::Error::from)?;
-        if report.findings.is_empty() {
-            return Ok(ExitCode::SUCCESS);
-        }
-        Err(Failure::Failed(anyhow::anyhow!("the books of the demo do not balance")))
+        let ended = serve(&dev, life, demo).await;
+        dev.leave_kafka_running();
+        ended
     };
     tokio::select! {
         ended = running => ended,
@@ -79,6 +63,30 @@ async fn live(options: dev::Options, demo: Option<demo::Options>) -> Result<Exit
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
+}
+
+/// Runs until it is told to stop, or until the demo is done.
+async fn serve(dev: &Dev, life: Lifecycle, demo: Option<demo::Options>) -> Result<ExitCode, Failure> {
+    let shutdown = life.shutdown();
+    let mut living = std::pin::pin!(life.run());
+    let Some(demo) = demo else {
+        living.await.map_err(anyhow::Error::from)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let report = tokio::select! {
+        report = demo::run(dev, demo, Show::for_stderr()) => report?,
+        ended = &mut living => {
+            ended.map_err(anyhow::Error::from)?;
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    print!("\n{}", report.text);
+    shutdown.cancel();
+    living.await.map_err(anyhow::Error::from)?;
+    if report.findings.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::Failed(anyhow::anyhow!("the books of the demo do not balance")))
 }
 
 /// A port in use is the commonest trouble: it has a remedy of its own.

@@ -132,6 +132,14 @@ impl Dev {
         self.kafka.is_some()
     }
 
+    /// Lets the in-process Kafka run until the process ends, for a process about to end: the last clients to close
+    /// would else complain that it is gone.
+    pub(crate) fn leave_kafka_running(&mut self) {
+        if let Some(kafka) = self.kafka.take() {
+            std::mem::forget(kafka);
+        }
+    }
+
     async fn ready(&self) -> anyhow::Result<()> {
         self.deps.brokers.checked().await?;
         self.deps.directory.loaded().await;

@@ -7,7 +7,7 @@ mod plan;
 mod post;
 mod show;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use self::audit::{Counts, Line};
 use self::books::Books;
 use self::plan::Planned;
-pub(crate) use self::show::Show;
+pub use self::show::Show;
 use super::{Dev, Shared, lock};
 
 /// Most messages on the in-process cluster: it keeps 5 MiB of a partition, and none may be lost before it is read.
@@ -86,7 +86,7 @@ pub async fn run(dev: &Dev, options: Options, show: Show) -> anyhow::Result<Repo
     let provider = audit::Provider {
         breaches: truth.total.breaches,
         over_concurrency: truth.total.over_concurrency,
-        strange: strange(dev, &plan),
+        strange: strange(dev, &plan, &run),
     };
     let mut findings = audit::findings(&lines, &provider);
     findings.extend(lock(&books).refusals().iter().map(|(id, why)| format!("{id} was refused: {why}")));
@@ -156,12 +156,11 @@ async fn lines(dev: &Dev, plan: &[Planned], books: &Shared<Books>) -> anyhow::Re
         .collect())
 }
 
-/// Texts of this run's kind that the provider took and nobody planned. Others may be sent by hand meanwhile.
-fn strange(dev: &Dev, plan: &[Planned]) -> u64 {
-    let texts: std::collections::HashSet<&str> = plan.iter().map(|planned| planned.text.as_str()).collect();
+/// Texts of this run that the provider took and nobody planned. What others send meanwhile is none of ours.
+fn strange(dev: &Dev, plan: &[Planned], run: &str) -> u64 {
+    let texts: HashSet<&str> = plan.iter().map(|planned| planned.text.as_str()).collect();
+    let end = plan::text_end(run);
     let truth = dev.simulator.truth(0);
-    let taken = truth.iter().filter(|entry| entry.verdict == Verdict::Accepted);
-    taken
-        .filter(|entry| entry.text.starts_with("Demo message") && !texts.contains(entry.text.as_str()))
-        .count() as u64
+    let taken = truth.iter().filter(|entry| entry.verdict == Verdict::Accepted && entry.text.ends_with(&end));
+    taken.filter(|entry| !texts.contains(entry.text.as_str())).count() as u64
 }

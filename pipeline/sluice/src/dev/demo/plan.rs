@@ -52,6 +52,11 @@ pub(super) enum Timing {
     Canceled(Duration),
 }
 
+/// How every text of a run ends.
+pub(super) fn text_end(run: &str) -> String {
+    format!(" of run {run}.")
+}
+
 /// The messages of a run, in the order in which they are sent.
 pub(super) fn messages(count: u32, seed: u64, run: &str) -> Vec<Planned> {
     let mut random = StdRng::seed_from_u64(seed);
@@ -67,7 +72,7 @@ fn message(number: u32, run: &str, random: &mut StdRng) -> Planned {
     Planned {
         id: sluice_schemas::ids::message_id(&session, &key),
         to: format!("+1555{:03}{:04}", number % SESSIONS + 100, random.random_range(0..RECIPIENTS)),
-        text: format!("Demo message {number:06} of run {run}."),
+        text: format!("Demo message {number:06}{}", text_end(run)),
         in_doubt_policy: [None, None, Some("resend"), Some("fail")][random.random_range(0..4)],
         twice: random.random_bool(0.05),
         session,
