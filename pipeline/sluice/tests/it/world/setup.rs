@@ -7,7 +7,6 @@ use sluice::sealing::{Sealer, Secret, session_owner};
 use sluice::settings::Credentials;
 use sluice_kafka::clock::wall_ms;
 use sluice_kafka::producer::Producer;
-use sluice_kafka::record::Outgoing;
 use sluice_kafka::registry::Codecs;
 use sluice_kafka::registry::codecs::Registration;
 use sluice_kafka::settings::{ProducerOptions, RegistrySettings, Settings};
@@ -38,6 +37,7 @@ pub struct Builder {
     name: &'static str,
     sessions: usize,
     limits: Vec<Window>,
+    in_flight: i32,
     in_doubt_policy: InDoubtPolicy,
     bootstrap: Option<String>,
     with_store: bool,
@@ -51,6 +51,7 @@ impl Builder {
             name,
             sessions: 1,
             limits: vec![Window { count: 1_000, per_ms: 1_000 }],
+            in_flight: 1,
             in_doubt_policy: InDoubtPolicy::Resend,
             bootstrap: None,
             with_store: false,
@@ -68,6 +69,12 @@ impl Builder {
     /// The limit of every session, at the provider and in its record.
     pub fn limit(mut self, count: u32, per_ms: u64) -> Self {
         self.limits = vec![Window { count, per_ms }];
+        self
+    }
+
+    /// Calls at once of every session.
+    pub fn in_flight(mut self, count: i32) -> Self {
+        self.in_flight = count;
         self
     }
 
@@ -137,7 +144,6 @@ impl Builder {
             Facts::follow(&kafka, names.get(Topic::MessagesStatus), codecs.codec(Topic::MessagesStatus));
         let sessions = (0..self.sessions).map(|n| format!("s{n}")).collect();
         let world = World {
-            prefix,
             provider,
             facts,
             names,
@@ -148,6 +154,7 @@ impl Builder {
             sessions,
             http: reqwest::Client::new(),
             limits: self.limits.clone(),
+            in_flight: self.in_flight,
             settings: self.settings.clone(),
             producer,
             dir,
@@ -203,6 +210,7 @@ impl World {
             binding_epoch: 1,
             secrets: vec![seal("api_key", api_key), seal("webhook_secret", webhook_secret)],
             limits: self.limits.iter().map(limit).collect(),
+            max_in_flight: Some(self.in_flight),
             in_doubt_policy,
             updated_at: wall_ms(),
             ..Session::default()
@@ -223,6 +231,9 @@ async fn migrated() -> sluice_scylla::Settings {
         keyspace: unique("it"),
         replication_factor: 1,
         consistency: sluice_scylla::Consistency::LocalOne,
+        // Changing a schema on a busy machine takes Cassandra long.
+        connect_timeout_ms: 60_000,
+        request_timeout_ms: 60_000,
         ..sluice_scylla::Settings::default()
     };
     sluice_scylla::migrate(&settings).await.expect("tables are made");
