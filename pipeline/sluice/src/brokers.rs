@@ -1,7 +1,7 @@
 //! Whether Kafka is as it must be: checked at start, and looked at all the time after.
 //!
-//! A broker that does not answer is no reason to end: the process stays live, is not ready, and goes on when the
-//! broker does. Topics that do not fit are: every session would be in the wrong place.
+//! A broker that does not answer is no reason to end: the process stays live, is not ready, and goes on when
+//! the broker does. Topics that do not fit are: every session would be in the wrong place.
 
 use std::time::Duration;
 
@@ -62,8 +62,8 @@ pub struct Options {
     pub probe_interval: Duration,
     /// How long they may take to answer.
     pub probe_timeout: Duration,
-    /// How long topics may be missing at start: brokers learn of new ones a little later than the one that was
-    /// asked to create them.
+    /// How long topics may be missing at start: brokers learn of new ones a little later than the one that
+    /// was asked to create them.
     pub topics_grace: Duration,
     /// Whether replicas and the settings that keep records safe are checked at start.
     pub check_durability: bool,

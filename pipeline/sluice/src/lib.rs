@@ -1,8 +1,8 @@
 //! The sluice binary: roles, settings, telemetry, commands and the one-process dev mode.
 //!
-//! A library too, so that tests, benches and `dev` run the very functions the binary runs: each role has a `run`
-//! that takes what it depends on and a shutdown token. [`deps`] makes what roles share, [`roles`] starts them,
-//! [`cli`] is all that `main` calls.
+//! A library too, so that tests, benches and `dev` run the very functions the binary runs: each role has a
+//! `run` that takes what it depends on and a shutdown token. [`deps`] makes what roles share, [`roles`]
+//! starts them, [`cli`] is all that `main` calls.
 
 pub mod api;
 pub mod brokers;

@@ -1,8 +1,8 @@
 //! Life and death of a process: named components, one shutdown token, readiness latches.
 //!
-//! The laws: a component that ends before shutdown was asked for has died, and the whole process stops in good
-//! order (returning early, an error and a panic are all deaths). Each component has its own time to stop, and all
-//! of them together have one; who exceeds it is cut off and named. Nothing here is global.
+//! The laws: a component that ends before shutdown was asked for has died, and the whole process stops in
+//! good order (returning early, an error and a panic are all deaths). Each component has its own time to
+//! stop, and all of them together have one; who exceeds it is cut off and named. Nothing here is global.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -176,7 +176,8 @@ impl Lifecycle {
     }
 }
 
-/// Cancels `shutdown` on the first SIGTERM or SIGINT, and resolves on the second: the caller then exits at once.
+/// Cancels `shutdown` on the first SIGTERM or SIGINT, and resolves on the second: the caller then exits at
+/// once.
 ///
 /// # Errors
 /// If the signal handlers cannot be installed.

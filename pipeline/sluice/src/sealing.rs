@@ -1,8 +1,8 @@
 //! Credentials at rest: sealed with AES-256-GCM under a named key, or a reference to where they are kept.
 //!
-//! A sealed value is bound to its owner and name (as associated data), so that it cannot be copied into another
-//! session's record. Several keys may be known for opening; one is active for sealing: rotation is adding a key,
-//! making it active, writing the records anew, and then removing the old key.
+//! A sealed value is bound to its owner and name (as associated data), so that it cannot be copied into
+//! another session's record. Several keys may be known for opening; one is active for sealing: rotation is
+//! adding a key, making it active, writing the records anew, and then removing the old key.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! The directory: accounts, sessions and their condition, in memory.
 //!
-//! It is fed by the compacted topics `accounts`, `sessions` and `sessions.status`, and every role reads it without
-//! ever leaving memory. Credentials are opened when a record is applied, so that no request waits for that. Who
-//! must act on changes subscribes to them.
+//! It is fed by the compacted topics `accounts`, `sessions` and `sessions.status`, and every role reads it
+//! without ever leaving memory. Credentials are opened when a record is applied, so that no request waits for
+//! that. Who must act on changes subscribes to them.
 
 mod follow;
 
@@ -230,8 +230,8 @@ impl Directory {
         self.tell(Change::Session(session_id.to_owned()));
     }
 
-    /// Applies a record of `sessions.status` with this key (`session_id/facet`); none is a tombstone. A key that
-    /// is not of this form is counted and left out.
+    /// Applies a record of `sessions.status` with this key (`session_id/facet`); none is a tombstone. A key
+    /// that is not of this form is counted and left out.
     pub fn apply_status(&self, key: &str, record: Option<SessionStatus>) {
         let Some((session_id, facet)) = status_key_parts(key) else {
             self.unreadable("status");

@@ -65,7 +65,8 @@ pub(super) fn seal(
     secrets
 }
 
-/// The tenant of what is put: an operator names it, a tenant's token is it; what exists keeps its own for ever.
+/// The tenant of what is put: an operator names it, a tenant's token is it; what exists keeps its own for
+/// ever.
 pub(super) fn tenant(caller: &Caller, given: Option<&str>, before: Option<&str>) -> Result<String, Problem> {
     const POINTER: &str = "/tenant_id";
     let tenant_id = match (&caller.tenant_id, given.filter(|id| !id.is_empty()), before) {

@@ -80,8 +80,8 @@ pub(super) struct CancelAnswer {
 
 /// Send a message.
 ///
-/// 202 means that the request stands in the log: it survives any crash, and its status follows on `messages.status`.
-/// The same key with the same body is the same message, however often it is posted.
+/// 202 means that the request stands in the log: it survives any crash, and its status follows on
+/// `messages.status`. The same key with the same body is the same message, however often it is posted.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/messages", tag = "messages", security(("token" = ["send"])),
     params(
@@ -122,8 +122,8 @@ pub(super) async fn send(
 
 /// Send up to 1,000 messages, one JSON object a line.
 ///
-/// Each line is a send with its `idempotency_key`, and has its own result; lines that are accepted stand in the log in
-/// their order. 503 only if Kafka took no line at all.
+/// Each line is a send with its `idempotency_key`, and has its own result; lines that are accepted stand in
+/// the log in their order. 503 only if Kafka took no line at all.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/messages/batch", tag = "messages", security(("token" = ["send"])),
     params(("session_id" = String, Path, description = "The session that sends")),
@@ -273,8 +273,8 @@ fn lines(body: &[u8], lines_max: usize) -> Result<Vec<(usize, &[u8])>, Problem> 
 }
 
 impl super::Edge {
-    /// The session, if the caller has the scope and may see it. Another tenant's session is as unknown as one that
-    /// does not exist: ids can be guessed, and nobody is to learn who else is a customer.
+    /// The session, if the caller has the scope and may see it. Another tenant's session is as unknown as one
+    /// that does not exist: ids can be guessed, and nobody is to learn who else is a customer.
     pub(super) fn session_for(
         &self,
         caller: &Caller,

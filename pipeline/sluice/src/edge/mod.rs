@@ -1,7 +1,7 @@
 //! The edge role: the HTTP API that writes topics, and the webhook listener.
 //!
-//! The laws: never a look-up outside memory; never a success before the brokers' acknowledgement; when Kafka does not
-//! answer, a 503 with `Retry-After` within the request's time limit, not ready, and still live.
+//! The laws: never a look-up outside memory; never a success before the brokers' acknowledgement; when Kafka
+//! does not answer, a 503 with `Retry-After` within the request's time limit, not ready, and still live.
 
 mod accounts;
 mod content;

@@ -1,4 +1,5 @@
-//! Which record each request becomes: topic, key, placement, headers, value. Pure; [`super::writer`] only carries.
+//! Which record each request becomes: topic, key, placement, headers, value. Pure; [`super::writer`] only
+//! carries.
 
 use sluice_kafka::registry::{Codec, Codecs};
 use sluice_schemas::topics::{REQUEST_BYTES_MAX, Topic};

@@ -35,8 +35,8 @@ pub(super) struct SessionBody {
     provider_session_id: Option<String>,
     /// Number, E.164.
     phone_number: Option<String>,
-    /// Credentials by name (`api_key`, `webhook_secret`): a text, which is sealed, or `env:NAME` or `file:/path`
-    /// (operators only). Those not named stay as they are; null takes one away.
+    /// Credentials by name (`api_key`, `webhook_secret`): a text, which is sealed, or `env:NAME` or
+    /// `file:/path` (operators only). Those not named stay as they are; null takes one away.
     #[schema(value_type = BTreeMap<String, Option<String>>)]
     secrets: BTreeMap<String, Option<Secret>>,
     /// Rate limits, all of which hold. None: those of the provider's connector.

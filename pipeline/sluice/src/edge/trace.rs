@@ -6,8 +6,8 @@ use sluice_schemas::headers::TRACEPARENT;
 
 /// The caller's `traceparent` if it is valid, else a fresh one (sampled).
 ///
-/// Source: W3C Trace Context, section 3.2: version, trace-id, parent-id and flags in lower-case hex; ids of zeros
-/// are invalid, version ff is forbidden. Later versions may have more after the flags, which is cut.
+/// Source: W3C Trace Context, section 3.2: version, trace-id, parent-id and flags in lower-case hex; ids of
+/// zeros are invalid, version ff is forbidden. Later versions may have more after the flags, which is cut.
 pub(super) fn parent(headers: &HeaderMap) -> String {
     let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
     given.and_then(valid).map_or_else(fresh, str::to_owned)

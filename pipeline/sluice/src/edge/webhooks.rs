@@ -1,7 +1,8 @@
-//! The webhook listener: verifies, strips secrets, writes, and answers 200 after the brokers' acknowledgement.
+//! The webhook listener: verifies, strips secrets, writes, and answers 200 after the brokers'
+//! acknowledgement.
 //!
-//! Temporary trouble is always a 503 with `Retry-After`: some providers never repeat after a 4xx, and none can know
-//! better than we what is temporary here.
+//! Temporary trouble is always a 503 with `Retry-After`: some providers never repeat after a 4xx, and none
+//! can know better than we what is temporary here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -192,8 +193,8 @@ fn record(
     }
 }
 
-/// What follows the secret in the path, when it can be no secret itself: words of small letters, as the event names
-/// that Evolution appends.
+/// What follows the secret in the path, when it can be no secret itself: words of small letters, as the event
+/// names that Evolution appends.
 fn suffix(rest: &str, secrets: &[&str]) -> Option<String> {
     let is_secret =
         |segment: &str| secrets.iter().any(|secret| bool::from(secret.as_bytes().ct_eq(segment.as_bytes())));

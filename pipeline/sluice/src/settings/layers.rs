@@ -22,8 +22,8 @@ pub(super) fn merge(base: &mut Table, over: Table) {
     }
 }
 
-/// Sets what the environment variable `name` says. `path` is its name without the prefix: segments between `__`,
-/// in any case.
+/// Sets what the environment variable `name` says. `path` is its name without the prefix: segments between
+/// `__`, in any case.
 ///
 /// The type is that of the value it replaces. A key without a default takes a TOML value, or else a text. In
 /// `kafka.properties` an underscore stands for a dot, because variables cannot have dots in their names.
@@ -68,8 +68,8 @@ fn value_like(before: Option<&Value>, text: &str) -> Result<Value, &'static str>
         }
         Some(Value::Array(_)) => toml_value(text).ok_or("a TOML array or a list with commas"),
         Some(Value::Table(_)) => toml_value(text).ok_or("a TOML table, for example { a = 1 }"),
-        // A table or array is surely meant as one; anything else without a default is a text, because a password
-        // of digits must stay a text. Types that want a number or boolean read it from the text.
+        // A table or array is surely meant as one; anything else without a default is a text, because a
+        // password of digits must stay a text. Types that want a number or boolean read it from the text.
         Some(Value::Datetime(_)) | None => {
             let structured = text.trim_start().starts_with(['[', '{']);
             Ok(toml_value(text).filter(|_| structured).unwrap_or_else(|| Value::String(text.to_owned())))

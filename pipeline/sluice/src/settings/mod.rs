@@ -1,8 +1,8 @@
 //! Settings: embedded defaults ← file ← `SLUICE__…` environment; typed, and cross-checked before any port or
 //! broker is touched.
 //!
-//! `defaults.toml` beside this file is the reference page: it names every key with its meaning and unit. A key
-//! that is not in the types is refused, so that a typing error cannot silently mean "default".
+//! `defaults.toml` beside this file is the reference page: it names every key with its meaning and unit. A
+//! key that is not in the types is refused, so that a typing error cannot silently mean "default".
 
 mod check;
 mod layers;

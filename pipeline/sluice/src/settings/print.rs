@@ -5,8 +5,8 @@ use toml::Value;
 use super::Settings;
 use crate::sealing::MASK;
 
-/// The settings as TOML, secrets masked: typed secrets by their type, values of free maps (librdkafka properties)
-/// by their names.
+/// The settings as TOML, secrets masked: typed secrets by their type, values of free maps (librdkafka
+/// properties) by their names.
 ///
 /// # Errors
 /// If the settings have no TOML form; does not happen for loaded settings.

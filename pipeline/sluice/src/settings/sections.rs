@@ -1,4 +1,5 @@
-//! The typed settings. `defaults.toml` says what each means to an operator; here is what it means to the code.
+//! The typed settings. `defaults.toml` says what each means to an operator; here is what it means to the
+//! code.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -200,8 +201,8 @@ pub struct Edge {
     pub in_flight_max: usize,
     /// What `Retry-After` says in a 503, seconds.
     pub retry_after_s: u64,
-    /// For this long after the directory is loaded a webhook of an unknown session is answered 503 and not 404,
-    /// milliseconds.
+    /// For this long after the directory is loaded a webhook of an unknown session is answered 503 and not
+    /// 404, milliseconds.
     pub unknown_session_grace_ms: u64,
     /// Time to finish requests in flight when stopping, milliseconds.
     pub drain_timeout_ms: u64,

@@ -1,7 +1,7 @@
 //! Every metric of Sluice: its name, labels and meaning, in this one file.
 //!
-//! No label is ever a session, a message, a recipient or a text of a provider: label values come from enums and
-//! route patterns. `_total` ends counters and nothing else. "Dropped" is said only of real loss.
+//! No label is ever a session, a message, a recipient or a text of a provider: label values come from enums
+//! and route patterns. `_total` ends counters and nothing else. "Dropped" is said only of real loss.
 
 use std::cell::RefCell;
 

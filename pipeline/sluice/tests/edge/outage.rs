@@ -67,7 +67,8 @@ async fn kafka_stopped_and_started_under_the_edge() {
     eventually(Duration::from_secs(60), "the same send is accepted", again).await;
     assert_eq!(world.call(hook()).await.status, 200);
 
-    // Nothing that was accepted is lost, and what was not known to be written may stand there too, never else.
+    // Nothing that was accepted is lost, and what was not known to be written may stand there too, never
+    // else.
     let records = world.records(Topic::OutboundRequests, 2).await;
     let codec = world.deps.codecs.codec::<sluice_schemas::OutboundCommand>(Topic::OutboundRequests);
     let mut keys: Vec<_> =

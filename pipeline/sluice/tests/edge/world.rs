@@ -213,7 +213,8 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Asserts that it is a problem of this status and type, and gives the pointer and code of its first error.
+    /// Asserts that it is a problem of this status and type, and gives the pointer and code of its first
+    /// error.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, slug: &str) -> (String, String) {
         assert_eq!(self.status, status, "{self:?}");
