@@ -3,7 +3,7 @@
 use sluice_schemas::{Command, Connection, EntryKind, Facet, LedgerEntry, SendError, SessionStatus, Status};
 use uuid::Uuid;
 
-use super::bridge::Stage as BridgeStage;
+use super::bridge::{Match, Stage as BridgeStage};
 use super::bulkhead::BulkheadIndex;
 use super::facts::Fact;
 use super::ledger::Key;
@@ -214,15 +214,7 @@ impl Sender {
             session.in_flight = session.in_flight.saturating_sub(1);
         }
         if !ours {
-            // The partition has gone: the truth is still told, as evidence for the new owner.
-            let result = if result.outcome == Outcome::NotMade {
-                CallResult { outcome: Outcome::Retryable, ..result }
-            } else {
-                result
-            };
-            let (fact, _) = self.judge(&inflight, &inflight.orphan, result);
-            self.publish(partition, id, &inflight.orphan, fact, Token::None, out);
-            self.pump(out);
+            self.testify(inflight, result, out);
             return;
         }
         if result.outcome == Outcome::NotMade {
@@ -245,27 +237,58 @@ impl Sender {
         self.pump(out);
     }
 
-    /// Settles the outcome, after the bridge has had its say.
-    fn settle_call(&mut self, partition: i32, id: Uuid, fact: Fact, next: Next, out: &mut Vec<Effect>) {
+    /// The partition, or the message, has gone meanwhile: the truth is told all the same, as evidence for whoever
+    /// decides about the claim now. That may be this process, in a later epoch.
+    fn testify(&mut self, inflight: InFlight, result: CallResult, out: &mut Vec<Effect>) {
+        let (partition, id) = (inflight.partition, inflight.message_id);
+        let not_made = result.outcome == Outcome::NotMade;
+        let (mut fact, _) = self.judge(&inflight, &inflight.orphan, result);
+        if not_made {
+            // It used no attempt, so it cannot have been the last one.
+            fact.status = Status::Retrying;
+        }
+        let status = Box::new(self.status_of(partition, id, &inflight.orphan, fact));
+        let traceparent = inflight.orphan.traceparent.clone();
+        out.push(Effect::Publish { status: status.clone(), partition, traceparent, token: Token::None });
+        self.testimony(partition, &status, out);
+        self.offer(inflight.session);
+        self.pump(out);
+    }
+
+    /// Settles the outcome of an attempt, after the bridge has had its say.
+    pub(super) fn settle_call(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        fact: Fact,
+        next: Next,
+        out: &mut Vec<Effect>,
+    ) {
         let session = self.open(partition, &id).map(|open| open.session);
-        let stage = match (fact.status, &fact.provider_message_id, &fact.whatsapp_message_id) {
-            (Status::Submitted, Some(provider_message_id), None) => {
-                Some(BridgeStage::Submitted { provider_message_id: provider_message_id.clone() })
-            }
-            (Status::InDoubt, _, _) => Some(BridgeStage::InDoubt),
-            _ => None,
-        };
-        let found = match stage {
-            Some(stage) => self.advance_candidate(partition, &id, stage),
-            None => {
-                self.drop_candidate(partition, &id, out);
-                None
-            }
-        };
+        let found = self.advance_by(partition, id, &fact, out);
         self.settle(partition, id, fact, next, out);
         if let (Some(found), Some(session)) = (found, session) {
             self.matched(session, found, out);
         }
+    }
+
+    /// What an outcome says of the echo that may come; a match if one is there already.
+    fn advance_by(&mut self, partition: i32, id: Uuid, fact: &Fact, out: &mut Vec<Effect>) -> Option<Match> {
+        let undecided = fact.error.as_ref().is_some_and(|error| error.code == "in_doubt");
+        match (fact.status, &fact.provider_message_id, &fact.whatsapp_message_id) {
+            (Status::Submitted, _, Some(whatsapp_id)) => {
+                self.candidate_told(partition, &id, whatsapp_id, out)
+            }
+            (Status::Submitted, Some(provider_message_id), None) => {
+                let stage = BridgeStage::Submitted { provider_message_id: provider_message_id.clone() };
+                return self.advance_candidate(partition, &id, stage);
+            }
+            (Status::InDoubt, _, _) => return self.advance_candidate(partition, &id, BridgeStage::InDoubt),
+            (Status::Submitted, None, None) => self.give_up_candidate(partition, &id),
+            (Status::Failed, _, _) if undecided => self.give_up_candidate(partition, &id),
+            _ => self.drop_candidate(partition, &id, out),
+        }
+        None
     }
 
     /// States a fact; what follows it is written once the status is acked.

@@ -3,9 +3,11 @@
 //!
 //! A match needs one candidate and one echo, no more, for (recipient, content). A message is a candidate from
 //! the start of its call, so an echo that overtakes the answer of a later, equal message cannot be taken for
-//! an earlier one's. What is not unique waits for a look-up.
+//! an earlier one's. An attempt that was given up without evidence stays a rival: its echo may still come. A
+//! candidate is matched only while every attempt that could be its rival is remembered, which is one window;
+//! rivals are remembered for two. What is not unique waits for a look-up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -22,11 +24,15 @@ pub(super) enum Stage {
     Submitted { provider_message_id: String },
     /// Its outcome is unknown.
     InDoubt,
+    /// It may have been sent, and is no candidate any more: an echo may be its own and nobody can tell.
+    Rival,
 }
 
 #[derive(Debug)]
 struct Candidate {
     id: Uuid,
+    /// Which of the session's candidates, ever.
+    serial: u64,
     since_ms: i64,
     stage: Stage,
     looking: bool,
@@ -49,51 +55,81 @@ pub(super) struct Match {
     pub(super) echo: Echo,
 }
 
+/// The present, and how far apart an echo and its message may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) now_ms: i64,
+    /// How much earlier than its claim an echo may be stamped.
+    pub(super) skew_ms: i64,
+    /// How long a candidate may be matched.
+    pub(super) window_ms: i64,
+}
+
+impl Span {
+    fn matched_since_ms(self) -> i64 {
+        self.now_ms.saturating_sub(self.window_ms)
+    }
+
+    /// What began before this is no rival of anything that may still be matched.
+    pub(super) fn remembered_since_ms(self) -> i64 {
+        self.now_ms.saturating_sub(self.window_ms.saturating_mul(2))
+    }
+}
+
 /// Candidates and echoes of one session.
 #[derive(Debug, Default)]
 pub(super) struct Bridge {
     candidates: HashMap<Print, Vec<Candidate>>,
     echoes: HashMap<Print, Vec<Echo>>,
     /// Where each candidate is, oldest first; entries of candidates gone are skipped.
-    order: VecDeque<(Uuid, Print)>,
+    order: VecDeque<(u64, Print)>,
     echo_order: VecDeque<(i64, Print)>,
+    /// WhatsApp ids that have found their message, with the time of their use.
+    used: HashSet<String>,
+    used_order: VecDeque<(i64, String)>,
     count: usize,
+    next_serial: u64,
 }
 
 impl Bridge {
     /// Adds a candidate; beyond `most` the oldest gives way.
     pub(super) fn add(&mut self, id: Uuid, print: Print, since_ms: i64, stage: Stage, most: usize) {
         let list = self.candidates.entry(print.clone()).or_default();
-        if let Some(known) = list.iter_mut().find(|c| c.id == id) {
+        if let Some(known) = list.iter_mut().find(|c| c.is(id)) {
             known.stage = stage;
             known.since_ms = since_ms;
             return;
         }
-        list.push(Candidate { id, since_ms, stage, looking: false });
-        self.order.push_back((id, print));
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        list.push(Candidate { id, serial, since_ms, stage, looking: false });
+        self.order.push_back((serial, print));
         self.count += 1;
         while self.count > most {
             let Some((oldest, print)) = self.order.pop_front() else { break };
-            self.take(oldest, &print);
+            // Its echo may still come: nobody can tell any more whose an echo like it is.
+            for left in self.take_serial(oldest, &print) {
+                left.stage = Stage::Rival;
+            }
         }
     }
 
     /// A candidate got further; a match may follow.
-    pub(super) fn advance(&mut self, id: Uuid, print: &Print, stage: Stage, skew_ms: i64) -> Option<Match> {
-        let candidate = self.candidates.get_mut(print)?.iter_mut().find(|c| c.id == id)?;
+    pub(super) fn advance(&mut self, id: Uuid, print: &Print, stage: Stage, span: Span) -> Option<Match> {
+        let candidate = self.candidates.get_mut(print)?.iter_mut().find(|c| c.is(id))?;
         candidate.stage = stage;
-        self.unique(print, skew_ms)
+        self.unique(print, span)
     }
 
-    /// A candidate is none any more; what it leaves may be unique now.
-    pub(super) fn remove(&mut self, id: Uuid, print: &Print, skew_ms: i64) -> Option<Match> {
+    /// A candidate was not sent; what it leaves may be unique now.
+    pub(super) fn remove(&mut self, id: Uuid, print: &Print, span: Span) -> Option<Match> {
         self.take(id, print);
-        self.unique(print, skew_ms)
+        self.unique(print, span)
     }
 
     /// An echo came. The same echo again changes nothing.
-    pub(super) fn echo(&mut self, print: Print, echo: Echo, skew_ms: i64) -> Option<Match> {
-        if !self.candidates.contains_key(&print) {
+    pub(super) fn echo(&mut self, print: Print, echo: Echo, span: Span) -> Option<Match> {
+        if !self.candidates.contains_key(&print) || self.used.contains(&echo.whatsapp_id) {
             return None;
         }
         let list = self.echoes.entry(print.clone()).or_default();
@@ -102,35 +138,36 @@ impl Bridge {
         }
         self.echo_order.push_back((echo.at_ms, print.clone()));
         list.push(echo);
-        self.unique(&print, skew_ms)
+        self.unique(&print, span)
     }
 
-    /// A look-up told the WhatsApp id of a candidate: its echo, if here, is used up.
-    pub(super) fn told(&mut self, id: Uuid, print: &Print, whatsapp_id: &str, skew_ms: i64) -> Option<Match> {
+    /// The WhatsApp id of a candidate is known without its echo, which is used up, here or still to come.
+    pub(super) fn told(&mut self, id: Uuid, print: &Print, whatsapp_id: &str, span: Span) -> Option<Match> {
         self.take(id, print);
         if let Some(list) = self.echoes.get_mut(print) {
             list.retain(|echo| echo.whatsapp_id != whatsapp_id);
         }
-        self.unique(print, skew_ms)
+        self.note_used(whatsapp_id, span.now_ms);
+        self.unique(print, span)
     }
 
     /// Candidates older than `before_ms` without an id, at most `most`: they are to be looked up.
-    pub(super) fn overdue(&mut self, before_ms: i64, most: usize) -> Vec<(Uuid, Print, String)> {
+    pub(super) fn overdue(&mut self, before_ms: i64, span: Span, most: usize) -> Vec<(Uuid, Print, String)> {
         let mut found = Vec::new();
-        for (id, print) in &self.order {
+        for (serial, print) in &self.order {
             if found.len() >= most {
                 break;
             }
             let Some(candidate) =
-                self.candidates.get_mut(print).and_then(|list| list.iter_mut().find(|c| c.id == *id))
+                self.candidates.get_mut(print).and_then(|list| list.iter_mut().find(|c| c.serial == *serial))
             else {
                 continue;
             };
             if candidate.since_ms > before_ms {
                 break;
             }
-            if let (Stage::Submitted { provider_message_id }, false) = (&candidate.stage, candidate.looking) {
-                found.push((*id, print.clone(), provider_message_id.clone()));
+            if let Some(provider_message_id) = candidate.waits_for_its_id(span) {
+                found.push((candidate.id, print.clone(), provider_message_id));
                 candidate.looking = true;
             }
         }
@@ -139,30 +176,27 @@ impl Bridge {
 
     /// How far a candidate is, if it is one.
     pub(super) fn stage_of(&self, id: Uuid, print: &Print) -> Option<Stage> {
-        self.candidates.get(print)?.iter().find(|c| c.id == id).map(|c| c.stage.clone())
+        self.candidates.get(print)?.iter().find(|c| c.is(id)).map(|c| c.stage.clone())
     }
 
     /// The look-up of a candidate found nothing: it may be looked up again.
     pub(super) fn not_found(&mut self, id: Uuid, print: &Print) {
-        if let Some(c) = self.candidates.get_mut(print).and_then(|list| list.iter_mut().find(|c| c.id == id))
-        {
+        if let Some(c) = self.candidates.get_mut(print).and_then(|list| list.iter_mut().find(|c| c.is(id))) {
             c.looking = false;
         }
     }
 
-    /// Forgets submitted candidates and echoes older than `before_ms`.
-    pub(super) fn expire(&mut self, before_ms: i64) {
-        while let Some((id, print)) = self.order.front().cloned() {
-            let keep = self
-                .candidates
-                .get(&print)
-                .and_then(|list| list.iter().find(|c| c.id == id))
-                .is_some_and(|c| c.since_ms >= before_ms || !matches!(c.stage, Stage::Submitted { .. }));
-            if keep {
+    /// Forgets what is too old to matter.
+    pub(super) fn expire(&mut self, span: Span) {
+        let before_ms = span.remembered_since_ms();
+        while let Some((serial, print)) = self.order.front().cloned() {
+            let candidate =
+                self.candidates.get(&print).and_then(|list| list.iter().find(|c| c.serial == serial));
+            if candidate.is_some_and(|c| c.since_ms >= before_ms) {
                 break;
             }
             self.order.pop_front();
-            self.take(id, &print);
+            self.take_serial(serial, &print);
         }
         while self.echo_order.front().is_some_and(|(at, _)| *at < before_ms) {
             if let Some((at_ms, print)) = self.echo_order.pop_front()
@@ -174,45 +208,84 @@ impl Bridge {
                 }
             }
         }
-    }
-
-    /// Earliest candidate still waiting for its id, milliseconds.
-    pub(super) fn oldest_ms(&mut self) -> Option<i64> {
-        while let Some((id, print)) = self.order.front() {
-            match self.candidates.get(print).and_then(|list| list.iter().find(|c| c.id == *id)) {
-                Some(candidate) => return Some(candidate.since_ms),
-                None => {
-                    self.order.pop_front();
-                }
+        while self.used_order.front().is_some_and(|(at, _)| *at < before_ms) {
+            if let Some((_, whatsapp_id)) = self.used_order.pop_front() {
+                self.used.remove(&whatsapp_id);
             }
         }
-        None
+    }
+
+    /// Earliest candidate still to be looked up, milliseconds.
+    pub(super) fn oldest_ms(&self, span: Span) -> Option<i64> {
+        self.order.iter().find_map(|(serial, print)| {
+            let candidate = self.candidates.get(print)?.iter().find(|c| c.serial == *serial)?;
+            candidate.waits_for_its_id(span).map(|_| candidate.since_ms)
+        })
     }
 
     fn take(&mut self, id: Uuid, print: &Print) {
+        let found = self.candidates.get(print).and_then(|list| list.iter().find(|c| c.is(id)));
+        if let Some(serial) = found.map(|c| c.serial) {
+            self.take_serial(serial, print);
+        }
+    }
+
+    /// Takes a candidate out; those that share its print.
+    fn take_serial(&mut self, serial: u64, print: &Print) -> &mut [Candidate] {
         if let Some(list) = self.candidates.get_mut(print) {
             let before = list.len();
-            list.retain(|c| c.id != id);
+            list.retain(|c| c.serial != serial);
             self.count -= before - list.len();
             if list.is_empty() {
                 self.candidates.remove(print);
                 self.echoes.remove(print);
             }
         }
+        self.candidates.get_mut(print).map(Vec::as_mut_slice).unwrap_or_default()
     }
 
-    fn unique(&mut self, print: &Print, skew_ms: i64) -> Option<Match> {
+    fn unique(&mut self, print: &Print, span: Span) -> Option<Match> {
         let ([candidate], [echo]) =
             (self.candidates.get(print)?.as_slice(), self.echoes.get(print)?.as_slice())
         else {
             return None;
         };
-        if candidate.stage == Stage::Calling || echo.at_ms < candidate.since_ms.saturating_sub(skew_ms) {
+        let may_match = matches!(candidate.stage, Stage::Submitted { .. } | Stage::InDoubt)
+            && candidate.since_ms >= span.matched_since_ms()
+            && echo.at_ms >= candidate.since_ms.saturating_sub(span.skew_ms);
+        if !may_match {
             return None;
         }
         let found = Match { id: candidate.id, stage: candidate.stage.clone(), echo: echo.clone() };
-        self.take(found.id, print);
+        let serial = candidate.serial;
+        self.take_serial(serial, print);
+        self.note_used(&found.echo.whatsapp_id, span.now_ms);
         Some(found)
+    }
+
+    fn note_used(&mut self, whatsapp_id: &str, now_ms: i64) {
+        if self.used.insert(whatsapp_id.to_owned()) {
+            self.used_order.push_back((now_ms, whatsapp_id.to_owned()));
+        }
+    }
+}
+
+impl Candidate {
+    /// Whether it is the present attempt of `id`: a rival is an earlier one.
+    fn is(&self, id: Uuid) -> bool {
+        self.id == id && self.stage != Stage::Rival
+    }
+
+    /// The provider's id to look up, if that is what it waits for.
+    fn waits_for_its_id(&self, span: Span) -> Option<String> {
+        match &self.stage {
+            Stage::Submitted { provider_message_id }
+                if !self.looking && self.since_ms >= span.matched_since_ms() =>
+            {
+                Some(provider_message_id.clone())
+            }
+            _ => None,
+        }
     }
 }
 
@@ -228,6 +301,10 @@ mod tests {
         Echo { whatsapp_id: id.into(), chat_id: None, at_ms, event_id: id.into() }
     }
 
+    fn span(skew_ms: i64) -> Span {
+        Span { now_ms: 20_000, skew_ms, window_ms: 60_000 }
+    }
+
     fn submitted(id: &str) -> Stage {
         Stage::Submitted { provider_message_id: id.into() }
     }
@@ -237,10 +314,10 @@ mod tests {
         let mut bridge = Bridge::default();
         let id = Uuid::from_u128(1);
         bridge.add(id, print(), 1_000, Stage::Calling, 10);
-        assert_eq!(bridge.echo(print(), echo("A", 1_500), 0), None, "the outcome is not known yet");
-        let found = bridge.advance(id, &print(), submitted("100"), 0).expect("a match");
+        assert_eq!(bridge.echo(print(), echo("A", 1_500), span(0)), None, "the outcome is not known yet");
+        let found = bridge.advance(id, &print(), submitted("100"), span(0)).expect("a match");
         assert_eq!((found.id, found.echo.whatsapp_id.as_str()), (id, "A"));
-        assert_eq!(bridge.echo(print(), echo("A", 1_500), 0), None, "an echo is used once");
+        assert_eq!(bridge.echo(print(), echo("A", 1_500), span(0)), None, "an echo is used once");
     }
 
     #[test]
@@ -249,10 +326,10 @@ mod tests {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
         bridge.add(a, print(), 1_000, submitted("100"), 10);
         bridge.add(b, print(), 2_000, Stage::InDoubt, 10);
-        assert_eq!(bridge.echo(print(), echo("A", 2_500), 0), None);
-        assert_eq!(bridge.echo(print(), echo("B", 2_600), 0), None);
-        assert_eq!(bridge.overdue(1_500, 5), vec![(a, print(), "100".to_owned())]);
-        let found = bridge.told(a, &print(), "A", 0).expect("what is left is unique");
+        assert_eq!(bridge.echo(print(), echo("A", 2_500), span(0)), None);
+        assert_eq!(bridge.echo(print(), echo("B", 2_600), span(0)), None);
+        assert_eq!(bridge.overdue(1_500, span(0), 5), vec![(a, print(), "100".to_owned())]);
+        let found = bridge.told(a, &print(), "A", span(0)).expect("what is left is unique");
         assert_eq!((found.id, found.echo.whatsapp_id.as_str(), found.stage), (b, "B", Stage::InDoubt));
     }
 
@@ -260,7 +337,7 @@ mod tests {
     fn an_echo_from_before_the_claim_is_no_evidence() {
         let mut bridge = Bridge::default();
         bridge.add(Uuid::from_u128(1), print(), 10_000, Stage::InDoubt, 10);
-        assert_eq!(bridge.echo(print(), echo("old", 1_000), 5_000), None);
+        assert_eq!(bridge.echo(print(), echo("old", 1_000), span(5_000)), None);
     }
 
     #[test]
@@ -270,5 +347,34 @@ mod tests {
             bridge.add(Uuid::from_u128(n), print(), n as i64, submitted("x"), 10);
         }
         assert_eq!(bridge.count, 10);
+    }
+
+    #[test]
+    fn an_attempt_given_up_leaves_nothing_unique() {
+        let mut bridge = Bridge::default();
+        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        bridge.add(a, print(), 1_000, Stage::InDoubt, 10);
+        bridge.add(b, print(), 2_000, Stage::InDoubt, 10);
+        assert_eq!(bridge.echo(print(), echo("A", 2_500), span(0)), None);
+        assert_eq!(bridge.advance(a, &print(), Stage::Rival, span(0)), None, "the echo may be a's");
+        bridge.add(a, print(), 3_000, submitted("101"), 10);
+        assert_eq!(bridge.told(a, &print(), "B", span(0)), None, "that was another attempt of a");
+    }
+
+    #[test]
+    fn an_echo_that_came_twice_is_used_once() {
+        let mut bridge = Bridge::default();
+        bridge.add(Uuid::from_u128(1), print(), 1_000, submitted("100"), 10);
+        assert!(bridge.echo(print(), echo("A", 1_500), span(0)).is_some());
+        bridge.add(Uuid::from_u128(2), print(), 2_000, Stage::InDoubt, 10);
+        assert_eq!(bridge.echo(print(), echo("A", 1_500), span(5_000)), None);
+    }
+
+    #[test]
+    fn a_doubt_older_than_what_is_remembered_is_not_matched() {
+        let mut bridge = Bridge::default();
+        bridge.add(Uuid::from_u128(1), print(), 1_000, Stage::InDoubt, 10);
+        let later = Span { now_ms: 70_000, ..span(0) };
+        assert_eq!(bridge.echo(print(), echo("A", 60_000), later), None);
     }
 }

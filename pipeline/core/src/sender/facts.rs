@@ -49,6 +49,12 @@ impl Sender {
         token: Token,
         out: &mut Vec<Effect>,
     ) {
+        let status = Box::new(self.status_of(partition, id, open, fact));
+        out.push(Effect::Publish { status, partition, traceparent: open.traceparent.clone(), token });
+    }
+
+    /// The status that tells `fact` about a message.
+    pub(super) fn status_of(&self, partition: i32, id: Uuid, open: &Open, fact: Fact) -> MessageStatus {
         let command = &open.command;
         let session = self.sessions.get(open.session);
         let message_id = id.to_string();
@@ -65,7 +71,7 @@ impl Sender {
         };
         let first = fact.status == Status::Accepted;
         let now_ms = self.now.wall_ms();
-        let status = MessageStatus {
+        MessageStatus {
             event_id: event_id.to_string(),
             message_id: Some(message_id),
             session_id: command.session_id.clone(),
@@ -106,13 +112,7 @@ impl Sender {
             webhook_id: None,
             request_partition: Some(partition),
             request_offset: Some(open.request_offset),
-        };
-        out.push(Effect::Publish {
-            status: Box::new(status),
-            partition,
-            traceparent: open.traceparent.clone(),
-            token,
-        });
+        }
     }
 
     /// States `fact` about an open message by its id; nothing if it is gone.

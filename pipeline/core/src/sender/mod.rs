@@ -14,6 +14,7 @@ mod bulkhead;
 mod chat;
 pub mod done;
 mod doubt;
+mod echoes;
 mod facts;
 mod intake;
 mod intake_window;
@@ -74,6 +75,8 @@ struct Partition {
     intake: IntakeWindow,
     /// Restore only: keys of messages that are done, whose tombstones have not been met.
     leftovers: HashMap<Uuid, Vec<ledger::Key>>,
+    /// Outcomes of calls of a former epoch of this process that came before the ledger was read.
+    early_testimony: Vec<sluice_schemas::MessageStatus>,
     /// Restore only: states whose message has not been met.
     strays: HashMap<Uuid, message::Recorded>,
     /// Highest position the ledger records.
@@ -100,6 +103,7 @@ impl Partition {
             cancel_slots: HashMap::new(),
             intake: IntakeWindow::default(),
             leftovers: HashMap::new(),
+            early_testimony: Vec::new(),
             strays: HashMap::new(),
             position: None,
             due: BTreeSet::new(),

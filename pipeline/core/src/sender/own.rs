@@ -71,6 +71,10 @@ impl Sender {
         out.push(Effect::Note(Note::Restored { partition, open: ids.len(), in_doubt }));
         let skew_ms = i64::try_from(self.settings.evidence_skew_ms).unwrap_or(0);
         out.push(Effect::Own { partition, position, status_from_ms: status_from_ms - skew_ms });
+        let early = self.partitions.get_mut(&partition).map(|part| std::mem::take(&mut part.early_testimony));
+        for status in early.unwrap_or_default() {
+            self.testimony(partition, &status, out);
+        }
         self.pump(out);
     }
 

@@ -367,3 +367,16 @@ fn an_owner_fenced_off_while_it_gives_back_gives_back_at_once() {
     assert!(world.given_back(), "the group waits for it");
     assert!(!world.effects_seen.iter().any(|effect| matches!(effect, Effect::FenceLater { .. })));
 }
+
+#[test]
+fn a_process_that_fenced_again_takes_its_own_word_for_its_earlier_call() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.foreign_fence();
+    world.resume_reads();
+    world.input(Input::Assigned { partition: 0 });
+    assert_eq!(world.told("k1").last(), Some(&Status::InDoubt));
+    world.answer(0, World::submitted("100"));
+    assert_eq!(world.told("k1").last(), Some(&Status::Submitted));
+    assert_eq!(world.sender.gauges().open, 0);
+}

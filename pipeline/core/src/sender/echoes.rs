@@ -1,0 +1,281 @@
+//! What echoes and look-ups tell: the WhatsApp ids of submitted messages, and that an attempt in doubt was made.
+
+use sluice_schemas::ids::event_id;
+use sluice_schemas::{LedgerEntry, MessageStatus, Source, Status};
+use uuid::Uuid;
+
+use super::bridge::{Echo, Match, Print, Span, Stage as BridgeStage};
+use super::doubt::settled;
+use super::facts::Fact;
+use super::message::Next;
+use super::session::SessionIndex;
+use super::{Effect, Note, Sender, Token};
+use crate::content::command_fingerprint;
+use crate::recipient::canonical;
+
+impl Sender {
+    pub(super) fn echo(&mut self, status: &MessageStatus, out: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.find(&status.session_id) else { return };
+        let (Some(whatsapp_id), Some(content), Some(to)) = (
+            &status.whatsapp_message_id,
+            &status.content_sha256,
+            status.recipient.as_ref().or(status.chat_id.as_ref()),
+        ) else {
+            return;
+        };
+        let (Ok(recipient), Some(content)) = (canonical(to), hex32(content)) else { return };
+        let echo = Echo {
+            whatsapp_id: whatsapp_id.clone(),
+            chat_id: status.chat_id.clone(),
+            at_ms: status.occurred_at,
+            event_id: status.event_id.clone(),
+        };
+        let span = self.span();
+        let found =
+            self.sessions.get_mut(session).bridge.echo((recipient.as_str().into(), content), echo, span);
+        if let Some(found) = found {
+            self.matched(session, found, out);
+        }
+    }
+
+    /// An echo is a message's own.
+    pub(super) fn matched(&mut self, session: SessionIndex, found: Match, out: &mut Vec<Effect>) {
+        let partition = self.sessions.get(session).partition;
+        match found.stage {
+            BridgeStage::Calling | BridgeStage::Rival => {}
+            BridgeStage::Submitted { provider_message_id } => {
+                let told = Told {
+                    whatsapp_id: found.echo.whatsapp_id,
+                    chat_id: found.echo.chat_id,
+                    evidence: Some(found.echo.event_id),
+                };
+                self.publish_whatsapp_id(session, found.id, provider_message_id, told, out);
+            }
+            BridgeStage::InDoubt => {
+                let Some(doubt) = self.doubt_of(partition, &found.id) else { return };
+                out.push(Effect::Note(Note::DoubtSettled { message_id: found.id, how: "evidence" }));
+                let fact = Fact {
+                    status: Status::Submitted,
+                    claim: Some((doubt.claim_epoch, doubt.claim_seq)),
+                    whatsapp_message_id: Some(found.echo.whatsapp_id),
+                    chat_id: found.echo.chat_id,
+                    evidence_event_id: Some(found.echo.event_id),
+                    source: Source::Sender,
+                    occurred_at: Some(found.echo.at_ms),
+                    ..Fact::default()
+                };
+                let next = Next::Done(settled(Status::Submitted, &doubt, None));
+                self.settle(partition, found.id, fact, next, out);
+            }
+        }
+    }
+
+    fn publish_whatsapp_id(
+        &self,
+        session: SessionIndex,
+        id: Uuid,
+        provider_message_id: String,
+        told: Told,
+        out: &mut Vec<Effect>,
+    ) {
+        let state = self.sessions.get(session);
+        let partition = state.partition;
+        let message_id = id.to_string();
+        let now_ms = self.now.wall_ms();
+        let status = MessageStatus {
+            event_id: event_id(&[&message_id, Status::ProviderId.as_str(), &told.whatsapp_id]).to_string(),
+            message_id: Some(message_id),
+            session_id: state.id.to_string(),
+            tenant_id: state.config.as_ref().map(|config| config.tenant_id.clone()),
+            status: Status::ProviderId,
+            occurred_at: now_ms,
+            observed_at: now_ms,
+            source: Source::Reconciler,
+            provider: state.config.as_ref().map(|config| config.provider).unwrap_or_default(),
+            provider_message_id: Some(provider_message_id),
+            whatsapp_message_id: Some(told.whatsapp_id),
+            chat_id: told.chat_id,
+            evidence_event_id: told.evidence,
+            ..MessageStatus::default()
+        };
+        out.push(Effect::Publish {
+            status: Box::new(status),
+            partition,
+            traceparent: None,
+            token: Token::None,
+        });
+    }
+
+    /// A message may be echoed from now on.
+    pub(super) fn add_candidate(&mut self, partition: i32, id: Uuid, since_ms: i64, stage: BridgeStage) {
+        let most = self.settings.bridge_candidates_max;
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        let print = open
+            .print
+            .get_or_insert_with(|| Box::new((open.recipient.clone(), command_fingerprint(&open.command))));
+        let (print, session) = ((**print).clone(), open.session);
+        self.sessions.get_mut(session).bridge.add(id, print, since_ms, stage, most);
+    }
+
+    /// A message finished before this owner's time may still be echoed.
+    pub(super) fn restore_candidate(&mut self, partition: i32, id: Uuid, entry: &LedgerEntry) {
+        let (Some(content), Some(recipient), Some(session_id)) =
+            (&entry.content_sha256, &entry.recipient, &entry.session_id)
+        else {
+            return;
+        };
+        let stage = match (&entry.provider_message_id, entry.outcome, entry.reason.as_deref()) {
+            (Some(id), Status::Submitted, _) => BridgeStage::Submitted { provider_message_id: id.clone() },
+            (None, Status::Submitted, _) | (_, Status::Failed, Some("in_doubt")) => BridgeStage::Rival,
+            _ => return,
+        };
+        // The call began before Done was written, at most by this.
+        let call_ms = self.settings.claim_ttl_ms.saturating_add(self.settings.call_timeout_ms);
+        let since_ms = entry.at.saturating_sub(i64::try_from(call_ms).unwrap_or(i64::MAX / 2));
+        if since_ms < self.span().remembered_since_ms() {
+            return;
+        }
+        let session = self.sessions.of(session_id, partition);
+        let print: Print = (recipient.as_str().into(), super::read::hash32(Some(content)));
+        let most = self.settings.bridge_candidates_max;
+        self.sessions.get_mut(session).bridge.add(id, print, since_ms, stage, most);
+        self.plan_look_up(session);
+    }
+
+    pub(super) fn advance_candidate(
+        &mut self,
+        partition: i32,
+        id: &Uuid,
+        stage: BridgeStage,
+    ) -> Option<Match> {
+        let span = self.span();
+        let open = self.open(partition, id)?;
+        let (session, print) = (open.session, open.print.as_deref()?.clone());
+        let submitted = matches!(stage, BridgeStage::Submitted { .. });
+        let found = self.sessions.get_mut(session).bridge.advance(*id, &print, stage, span);
+        if submitted && found.is_none() {
+            self.plan_look_up(session);
+        }
+        found
+    }
+
+    /// An attempt is given up without evidence: its echo may still come.
+    pub(super) fn give_up_candidate(&mut self, partition: i32, id: &Uuid) {
+        // A rival only takes uniqueness away: nothing is matched by it.
+        let _ = self.advance_candidate(partition, id, BridgeStage::Rival);
+    }
+
+    /// The WhatsApp id of a message came with its outcome.
+    pub(super) fn candidate_told(
+        &mut self,
+        partition: i32,
+        id: &Uuid,
+        whatsapp_id: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        let span = self.span();
+        let Some(open) = self.open(partition, id) else { return };
+        let (session, Some(print)) = (open.session, open.print.as_deref().cloned()) else { return };
+        if let Some(left) = self.sessions.get_mut(session).bridge.told(*id, &print, whatsapp_id, span) {
+            self.matched(session, left, out);
+        }
+    }
+
+    /// A message was not sent, so that no echo can be its own; what it leaves may be unique now.
+    pub(super) fn drop_candidate(&mut self, partition: i32, id: &Uuid, out: &mut Vec<Effect>) {
+        let span = self.span();
+        let Some(open) = self.open(partition, id) else { return };
+        let (session, Some(print)) = (open.session, open.print.as_deref().cloned()) else { return };
+        if let Some(left) = self.sessions.get_mut(session).bridge.remove(*id, &print, span) {
+            self.matched(session, left, out);
+        }
+    }
+
+    fn plan_look_up(&mut self, session: SessionIndex) {
+        let after_ms = i64::try_from(self.settings.look_up_after_ms).unwrap_or(i64::MAX / 2);
+        let span = self.span();
+        let state = self.sessions.get_mut(session);
+        if state.look_up_due_us.is_some() {
+            return;
+        }
+        let Some(oldest_ms) = state.bridge.oldest_ms(span) else { return };
+        let due_us = oldest_ms
+            .saturating_add(after_ms)
+            .saturating_mul(1000)
+            .max(state.look_ups.ready_at_us(0))
+            .max(self.now.wall_us + 1_000_000);
+        state.look_up_due_us = Some(due_us);
+        self.look_ups.insert((due_us, session));
+        self.floor_us = self.floor_us.min(due_us);
+    }
+
+    /// Asks for the WhatsApp ids of messages whose echo did not come, or was not unique.
+    pub(super) fn look_up(&mut self, session: SessionIndex, out: &mut Vec<Effect>) {
+        let now = self.now;
+        let as_ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX / 2);
+        let before_ms = now.wall_ms() - as_ms(self.settings.look_up_after_ms);
+        let span = self.span();
+        let state = self.sessions.get_mut(session);
+        let (partition, session_id) = (state.partition, state.id.clone());
+        state.bridge.expire(span);
+        if state.holding(now.wall_us).is_none() && state.look_ups.ready_at_us(0) <= now.wall_us {
+            for (id, print, provider_message_id) in state.bridge.overdue(before_ms, span, 1) {
+                state.look_ups.take(now.wall_us);
+                out.push(Effect::LookUp {
+                    partition,
+                    message_id: id,
+                    session_id: session_id.clone(),
+                    provider_message_id,
+                });
+                self.looking.insert(id, (session, print));
+            }
+        }
+        self.plan_look_up(session);
+    }
+
+    pub(super) fn looked_up(
+        &mut self,
+        id: Uuid,
+        found: Option<(String, Option<String>)>,
+        out: &mut Vec<Effect>,
+    ) {
+        let span = self.span();
+        let Some((session, print)) = self.looking.remove(&id) else { return };
+        let bridge = &mut self.sessions.get_mut(session).bridge;
+        let Some((whatsapp_id, chat_id)) = found else {
+            bridge.not_found(id, &print);
+            self.plan_look_up(session);
+            return;
+        };
+        let Some(BridgeStage::Submitted { provider_message_id }) = bridge.stage_of(id, &print) else {
+            return;
+        };
+        let left = bridge.told(id, &print, &whatsapp_id, span);
+        let told = Told { whatsapp_id, chat_id, evidence: None };
+        self.publish_whatsapp_id(session, id, provider_message_id, told, out);
+        if let Some(left) = left {
+            self.matched(session, left, out);
+        }
+    }
+
+    fn span(&self) -> Span {
+        let as_ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX / 2);
+        Span {
+            now_ms: self.now.wall_ms(),
+            skew_ms: as_ms(self.settings.evidence_skew_ms),
+            window_ms: as_ms(self.settings.bridge_window_ms),
+        }
+    }
+}
+
+/// What an echo or a look-up told.
+struct Told {
+    whatsapp_id: String,
+    chat_id: Option<String>,
+    evidence: Option<String>,
+}
+
+fn hex32(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).ok().map(|()| bytes)
+}
