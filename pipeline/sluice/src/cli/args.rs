@@ -15,7 +15,7 @@ variables. `sluice config` prints what holds, secrets masked.";
 
 /// Kafka-native delivery pipeline for WhatsApp.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about, after_help = AFTER, max_term_width = 110)]
+#[command(name = "sluice", version, after_help = AFTER, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Settings file (TOML)
     #[arg(long, global = true, env = "SLUICE_CONFIG", value_name = "FILE")]
@@ -97,15 +97,16 @@ pub(crate) struct RunArgs {
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
-    /// Send this many messages with mixed faults, wait until all settle, and check the books
+    /// Send this many messages with mixed faults, wait until all settle, and check the books; at most 20,000 on the
+    /// built-in Kafka
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) demo: Option<u32>,
     /// Seed of the demo's messages and faults
     #[arg(long, value_name = "S", default_value_t = 1, requires = "demo")]
     pub(crate) seed: u64,
-    /// How long the demo's messages may take to settle, seconds
-    #[arg(long, value_name = "S", default_value_t = 120, requires = "demo")]
-    pub(crate) settle_s: u64,
+    /// How long the demo's messages may take to settle once sent, seconds [default: 120 and 1 for each 40]
+    #[arg(long, value_name = "S", requires = "demo")]
+    pub(crate) settle_s: Option<u64>,
     /// Brokers to use instead of the built-in one
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) kafka: Option<String>,

@@ -1,5 +1,6 @@
 //! `sluice dev`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub(super) fn run(cli: &Cli, args: &DevArgs) -> Result<ExitCode, Failure> {
     let demo = args.demo.map(|messages| demo::Options {
         messages,
         seed: args.seed,
-        settle_within: Duration::from_secs(args.settle_s),
+        settle_within: args.settle_s.map_or_else(|| demo::settle_within(messages), Duration::from_secs),
     });
     super::runtime()?.block_on(live(options, demo))
 }
@@ -51,7 +52,7 @@ async fn live(options: dev::Options, demo: Option<demo::Options>) -> Result<Exit
             started = Dev::start(options, &mut life) => started.map_err(taken_port)?,
             () = shutdown.cancelled() => return Ok(ExitCode::from(INTERRUPTED)),
         };
-        print!("{}", banner::text(&dev));
+        say(&banner::text(&dev));
         let ended = serve(&dev, life, demo).await;
         dev.leave_kafka_running();
         ended
@@ -80,13 +81,18 @@ async fn serve(dev: &Dev, life: Lifecycle, demo: Option<demo::Options>) -> Resul
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
-    print!("\n{}", report.text);
+    say(&format!("\n{}", report.text));
     shutdown.cancel();
     living.await.map_err(anyhow::Error::from)?;
     if report.findings.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::Failed(anyhow::anyhow!("the books of the demo do not balance")))
+}
+
+/// Prints; that nobody reads it (`| head`) is no trouble.
+fn say(text: &str) {
+    std::io::stdout().write_all(text.as_bytes()).ok();
 }
 
 /// A port in use is the commonest trouble: it has a remedy of its own.

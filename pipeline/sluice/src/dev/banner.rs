@@ -9,9 +9,13 @@ pub(crate) fn text(dev: &Dev) -> String {
     let last = seed::session_id(SESSIONS);
     let message = sluice_schemas::ids::message_id(&first, "hello-1");
     let ready = dev.ready_after.as_secs_f64();
+    let kept = match dev.is_on_mock_kafka() {
+        true => "Everything it holds is gone when it ends (Ctrl-C).",
+        false => "Ctrl-C ends it.",
+    };
     format!(
         "\
-Sluice dev is ready after {ready:.2} s. Everything it holds is gone when it ends (Ctrl-C).
+Sluice dev is ready after {ready:.2} s. {kept}
 
   API and reads   http://{api}/v1
   webhooks        http://{webhooks}/webhooks/wasender/{{session}}

@@ -52,6 +52,8 @@ const TRUTH_MAX: usize = 500_000;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How often readiness is looked at.
 const READY_POLL: Duration = Duration::from_millis(5);
+/// How often topics that were created are looked for.
+const TOPICS_POLL: Duration = Duration::from_millis(100);
 
 /// What `dev` is made of.
 #[derive(Debug, Clone)]
@@ -180,8 +182,10 @@ fn settings_of(options: &Options, kafka: Option<&MockKafka>, admin: std::net::So
         let mut key = [0; 32];
         rand::rng().fill_bytes(&mut key);
         let key = Secret::new(base64::engine::general_purpose::STANDARD.encode(key));
-        settings.credentials.keys.insert("dev".to_owned(), key);
-        "dev".clone_into(&mut settings.credentials.active_key);
+        // Another run's key must not be taken for this one's where records outlive the run (--kafka).
+        let id = format!("dev-{:x}", sluice_kafka::clock::wall_ms());
+        settings.credentials.keys.insert(id.clone(), key);
+        settings.credentials.active_key = id;
     }
     settings
 }
@@ -190,7 +194,19 @@ async fn apply_topics(settings: &Settings) -> anyhow::Result<()> {
     let brokers = &settings.kafka.bootstrap_servers;
     let topics = Topics::open(&settings.kafka)?;
     topics.apply().await.with_context(|| format!("--kafka {brokers}: the topics cannot be created"))?;
-    Ok(())
+    // What was created is there for everybody only a moment later.
+    let known = async {
+        loop {
+            match topics.session_partitions().await {
+                Ok(_) => return,
+                Err(error) => tracing::info!(%error, "waiting for the topics"),
+            }
+            tokio::time::sleep(TOPICS_POLL).await;
+        }
+    };
+    tokio::time::timeout(READY_WITHIN, known)
+        .await
+        .map_err(|_| anyhow::anyhow!("--kafka {brokers}: the topics that were created do not appear"))
 }
 
 async fn store(scylla: &Option<Vec<String>>, settings: &Settings) -> anyhow::Result<MessageStore> {

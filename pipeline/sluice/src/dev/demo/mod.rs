@@ -41,6 +41,11 @@ pub struct Options {
     pub settle_within: Duration,
 }
 
+/// How long so many messages may take to settle: the time of doubts and retries, and of the sessions' rate.
+pub fn settle_within(messages: u32) -> Duration {
+    Duration::from_secs(u64::from(120 + messages / 40))
+}
+
 /// How a demo ended.
 #[derive(Debug, Clone)]
 pub struct Report {
