@@ -25,7 +25,7 @@ async fn what_is_accepted_becomes_read_whatever_the_order_of_webhooks() {
         ..WebhookSettings::default()
     };
     let provider = SimulatorSettings { webhooks: Some(webhooks), ..SimulatorSettings::default() };
-    let world = World::builder("e2e").sessions(10).with_store().provider(provider).start().await;
+    let world = World::builder("e2e").sessions(10).in_flight(4).with_store().provider(provider).start().await;
     let states: Follow<MessageState> = Follow::follow(
         &world.kafka,
         world.names.get(Topic::MessagesState),

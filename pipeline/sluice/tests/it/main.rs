@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "the world is a test, too")]
 
 mod bad_input;
+mod controls;
 mod crash;
 mod end_to_end;
 mod holds;

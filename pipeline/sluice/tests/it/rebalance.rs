@@ -27,14 +27,7 @@ async fn a_sender_joins_and_one_leaves_and_no_law_is_broken() {
     world.all_end(&messages).await;
     let doubles = world.laws_hold(&messages);
     // A clean hand-over leaves nothing in doubt.
-    let doubts: Vec<_> = world
-        .facts
-        .seen()
-        .iter()
-        .filter(|(_, fact)| fact.status == sluice_schemas::Status::InDoubt)
-        .map(|(_, fact)| fact.clone())
-        .collect();
-    assert!(doubts.is_empty() && doubles == 0, "{doubles} doubles; in doubt: {doubts:?}");
+    assert_eq!((doubles, world.doubts()), (0, 0), "{}", second.last_lines());
 }
 
 #[tokio::test(flavor = "multi_thread")]

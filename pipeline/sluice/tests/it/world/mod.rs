@@ -16,8 +16,8 @@ use sluice_kafka::producer::Producer;
 use sluice_kafka::record::Outgoing;
 use sluice_kafka::registry::Codecs;
 use sluice_schemas::topics::{Names, Topic};
-use sluice_schemas::{Command, ContentType, InDoubtPolicy, OutboundCommand, ids, placement};
-use sluice_testkit::{EphemeralPrefix, eventually};
+use sluice_schemas::{Command, ContentType, InDoubtPolicy, OutboundCommand, Status, ids, placement};
+use sluice_testkit::eventually;
 use sluice_whatsapp::wasender::simulator::{Simulator, TruthEntry, Verdict, Window};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -33,8 +33,6 @@ const ACK: Duration = Duration::from_secs(20);
 
 /// One test's pipeline.
 pub struct World {
-    /// Topics of this test.
-    pub prefix: EphemeralPrefix,
     /// The provider; its truth log counts.
     pub provider: Simulator,
     /// Every fact about messages.
@@ -54,6 +52,7 @@ pub struct World {
     /// For the API.
     pub http: reqwest::Client,
     limits: Vec<Window>,
+    in_flight: i32,
     settings: Vec<(String, String)>,
     producer: Producer<()>,
     dir: TempDir,
@@ -176,6 +175,20 @@ impl World {
             if open.is_empty() { Ok(()) } else { Err(format!("{} open, the first: {shown:?}", open.len())) }
         })
         .await;
+    }
+
+    /// How many attempts are on record as in doubt.
+    pub fn doubts(&self) -> usize {
+        self.facts.seen().iter().filter(|(_, fact)| fact.status == Status::InDoubt).count()
+    }
+
+    /// Asks the edge for something below a session: `pause`, `messages/{id}/cancel`, …
+    pub async fn control(&self, session: &str, what: &str) {
+        let url = format!("http://{}/v1/sessions/{session}/{what}", self.ports.api);
+        let answer = self.http.post(url).bearer_auth(OPS).header("Idempotency-Key", "control").send().await;
+        let answer = answer.expect("the edge answers");
+        let status = answer.status();
+        assert!(status.is_success(), "{what}: {status} {:?}", answer.text().await);
     }
 
     /// Posts a message to the edge.
