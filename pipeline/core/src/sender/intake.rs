@@ -9,9 +9,10 @@ use sluice_schemas::{
 };
 use uuid::Uuid;
 
+use super::done::Done;
 use super::facts::{Fact, error};
 use super::ledger::Key;
-use super::message::{End, Next, Open, Stage};
+use super::message::{End, Open};
 use super::{Effect, Note, Phase, Request, Sender, Token, shared};
 use crate::content::body_hash;
 use crate::recipient;
@@ -104,7 +105,7 @@ impl Sender {
         let open = self.new_open(request, command.clone(), id, recipient, hash);
         match refusal {
             None => self.accept(request, id, open, out),
-            Some((outcome, why)) => self.refuse(request.partition, id, open, (outcome, why), token, out),
+            Some(refusal) => self.refuse(request.partition, id, open, refusal, out),
         }
     }
 
@@ -134,15 +135,11 @@ impl Sender {
             let fact = Fact { status: Status::DuplicateConflict, error: Some(code), ..Fact::default() };
             self.publish_bare(partition, id, command, fact, token, out);
         } else if let Some(done) = done {
-            let fact = Fact {
-                status: done.outcome,
-                claim: (done.claim_epoch >= 0).then_some((done.claim_epoch, done.claim_seq)),
-                attempt: Some(done.attempts),
-                provider_message_id: done.provider_message_id.as_deref().map(str::to_owned),
-                error: done.reason.as_deref().map(|code| error(ErrorClass::Refused, code, "as told before")),
-                occurred_at: Some(done.at_ms),
-                ..Fact::default()
-            };
+            self.publish_bare(partition, id, command, fact_of(&done), token, out);
+        } else if let Some((outcome, why)) =
+            self.open(partition, &id).and_then(|open| open.refusal.as_deref())
+        {
+            let fact = Fact { status: *outcome, error: Some(why.clone()), ..Fact::default() };
             self.publish_bare(partition, id, command, fact, token, out);
         } else {
             self.publish_accepted(partition, id, token, out);
@@ -151,7 +148,7 @@ impl Sender {
     }
 
     /// What a status needs when no open message stands behind it.
-    fn publish_bare(
+    pub(super) fn publish_bare(
         &mut self,
         partition: i32,
         id: Uuid,
@@ -284,14 +281,13 @@ impl Sender {
         self.publish(partition, id, open, fact, Token::None, out);
     }
 
-    /// States the refusal and remembers it, so that the key means this message from now on.
+    /// Remembers the refusal, so that the key means this message from now on; it is stated once it is read back.
     fn refuse(
         &mut self,
         partition: i32,
         id: Uuid,
         mut open: Open,
         (outcome, why): (Status, SendError),
-        token: Token,
         out: &mut Vec<Effect>,
     ) {
         let end = End {
@@ -301,83 +297,12 @@ impl Sender {
             claim_epoch: -1,
             claim_seq: 0,
         };
-        let fact = Fact { status: outcome, error: Some(why), ..Fact::default() };
-        self.publish(partition, id, &open, fact, token, out);
-        open.stage = Stage::Settling(Next::Done(end.clone()));
+        open.refusal = Some(Box::new((outcome, why)));
         open.unread = 0;
         if let Some(part) = self.partitions.get_mut(&partition) {
             part.open.insert(id, open);
         }
         self.append_done(partition, id, end, out);
-    }
-
-    fn take_cancel(
-        &mut self,
-        request: &Request,
-        command: &Arc<OutboundCommand>,
-        token: Token,
-        out: &mut Vec<Effect>,
-    ) {
-        let partition = request.partition;
-        let target = match (&command.target_message_id, &command.target_idempotency_key) {
-            (Some(id), _) => Uuid::try_parse(id).ok(),
-            (None, Some(key)) => Some(message_id(&command.session_id, key)),
-            (None, None) => None,
-        };
-        let Some(target) = target else {
-            out.push(Effect::DeadLetter {
-                partition,
-                offset: request.offset,
-                reason: DeadLetterReason::MissingField,
-                detail: "CANCEL needs target_message_id (a message_id) or target_idempotency_key".to_owned(),
-                token,
-            });
-            return;
-        };
-        let Some(part) = self.partitions.get_mut(&partition) else { return };
-        if let Some(done) = part.done.get(&target) {
-            if done.outcome == Status::Submitted {
-                let fact = Fact { status: Status::CancelTooLate, ..Fact::default() };
-                self.publish_bare(partition, target, command, fact, token, out);
-            } else {
-                self.settle_slot(partition, request.offset, out);
-            }
-            return;
-        }
-        // The cancel is a fact in the ledger first: it holds across owners, also when it came before its message.
-        part.cancel_slots.entry(target).or_default().push(request.offset);
-        let entry = LedgerEntry {
-            kind: EntryKind::Cancel,
-            epoch: part.epoch,
-            at: self.now.wall_ms(),
-            message_id: Some(target.to_string()),
-            session_id: Some(command.session_id.clone()),
-            ..LedgerEntry::default()
-        };
-        out.push(Effect::Append {
-            partition,
-            epoch: part.epoch,
-            key: Key::Cancel(target),
-            entry: Some(Box::new(entry)),
-            urgent: false,
-        });
-    }
-
-    /// A cancel that stands in the log reaches its message, if that is open.
-    pub(super) fn cancel_open(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
-        let Some(open) = self.open_mut(partition, &id) else { return };
-        open.canceled = true;
-        match open.stage {
-            Stage::Waiting | Stage::Retrying { .. } => self.look_again(partition, id, out),
-            // The claim is dropped when it is read back or its turn comes.
-            Stage::Claiming(_) | Stage::Claimed(_) => {}
-            // Forbids a resend; the attempt itself may have been made.
-            Stage::InDoubt(_) => {}
-            Stage::Calling(..) | Stage::Settling(_) | Stage::Finishing => {
-                let fact = Fact { status: Status::CancelTooLate, ..Fact::default() };
-                self.publish_by_id(partition, id, fact, Token::None, out);
-            }
-        }
     }
 
     pub(super) fn acked(&mut self, token: Token, offset: i64, out: &mut Vec<Effect>) {
@@ -416,6 +341,19 @@ impl Sender {
         {
             out.push(Effect::HoldIntake { partition, hold });
         }
+    }
+}
+
+/// What is told again of a finished message.
+pub(super) fn fact_of(done: &Done) -> Fact {
+    Fact {
+        status: done.outcome,
+        claim: (done.claim_epoch >= 0).then_some((done.claim_epoch, done.claim_seq)),
+        attempt: Some(done.attempts),
+        provider_message_id: done.provider_message_id.as_deref().map(str::to_owned),
+        error: done.reason.as_deref().map(|code| error(ErrorClass::Refused, code, "as told before")),
+        occurred_at: Some(done.at_ms),
+        ..Fact::default()
     }
 }
 

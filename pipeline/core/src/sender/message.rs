@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_schemas::{LedgerEntry, Order, OutboundCommand, Priority, Status};
+use sluice_schemas::{LedgerEntry, Order, OutboundCommand, Priority, SendError, Status};
 use uuid::Uuid;
 
 use super::bridge::Print;
@@ -151,6 +151,8 @@ pub(super) struct Open {
     /// Whether its Accepted record has been read back.
     pub(super) accepted_read: bool,
     pub(super) canceled: bool,
+    /// Why it is not accepted, if it is not.
+    pub(super) refusal: Option<Box<(Status, SendError)>>,
     /// The slot its claim holds, until its call takes it over.
     pub(super) slot: Option<BulkheadIndex>,
     /// Whether it counts in its session's backlog.
@@ -195,6 +197,7 @@ impl Open {
             unread: 0,
             accepted_read: false,
             canceled: false,
+            refusal: None,
             slot: None,
             in_backlog: false,
             stage: Stage::Waiting,

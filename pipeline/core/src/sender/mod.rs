@@ -11,6 +11,7 @@
 mod attempt;
 mod bridge;
 mod bulkhead;
+mod cancel;
 mod chat;
 pub mod done;
 mod doubt;
@@ -29,9 +30,10 @@ mod schedule;
 mod session;
 mod settings;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use sluice_schemas::OutboundCommand;
 use uuid::Uuid;
 
 pub use io::{
@@ -68,10 +70,12 @@ struct Partition {
     claim_seq: i64,
     open: HashMap<Uuid, Open>,
     done: Box<dyn done::DoneStore>,
-    /// Cancels that came before their message, with their time.
+    /// Cancels in the log of messages that are not done, with their time.
     cancels: HashMap<Uuid, i64>,
-    /// Intake slots that wait for their cancel to be read back.
-    cancel_slots: HashMap<Uuid, Vec<i64>>,
+    /// The same in log order, to forget those whose message never comes.
+    cancel_order: VecDeque<(i64, Uuid)>,
+    /// Cancels, with the offsets of their requests, that wait to be read back.
+    cancel_requests: HashMap<Uuid, Vec<(i64, Arc<OutboundCommand>)>>,
     intake: IntakeWindow,
     /// Restore only: keys of messages that are done, whose tombstones have not been met.
     leftovers: HashMap<Uuid, Vec<ledger::Key>>,
@@ -100,7 +104,8 @@ impl Partition {
             open: HashMap::new(),
             done,
             cancels: HashMap::new(),
-            cancel_slots: HashMap::new(),
+            cancel_order: VecDeque::new(),
+            cancel_requests: HashMap::new(),
             intake: IntakeWindow::default(),
             leftovers: HashMap::new(),
             early_testimony: Vec::new(),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::done::Done;
 use super::facts::Fact;
+use super::intake::fact_of;
 use super::ledger::{Key, Read};
 use super::message::{Open, Stage};
 use super::{Effect, Note, Phase, Sender, Token};
@@ -18,13 +19,13 @@ struct Origin {
 }
 
 impl super::Partition {
-    /// Keys of an open message that stand in the log, or may.
+    /// Keys about a message, but for Done, that stand in the log, or may.
     fn keys_of(&self, id: Uuid) -> Vec<Key> {
-        let Some(open) = self.open.get(&id) else { return Vec::new() };
-        let accepted = open.accepted_read.then_some(Key::Accepted(id));
+        let open = self.open.get(&id);
+        let accepted = open.filter(|open| open.accepted_read).map(|_| Key::Accepted(id));
+        let states = open.into_iter().flat_map(|open| &open.recorded.epochs);
         let canceled = self.cancels.contains_key(&id).then_some(Key::Cancel(id));
-        let states = open.recorded.epochs.iter().map(|epoch| Key::State(id, *epoch));
-        accepted.into_iter().chain(states).chain(canceled).collect()
+        accepted.into_iter().chain(states.map(|epoch| Key::State(id, *epoch))).chain(canceled).collect()
     }
 
     /// A tombstone of a state was met.
@@ -93,7 +94,7 @@ impl Sender {
             }
             (Key::Done(id), Some(entry)) => self.read_done(partition, id, *entry, out),
             (Key::Done(id), None) => part.done.remove(&id),
-            (Key::Cancel(id), Some(entry)) => self.read_cancel(partition, id, &entry, out),
+            (Key::Cancel(id), Some(entry)) => self.read_cancel(partition, id, entry.at, out),
             (Key::Cancel(id), None) => {
                 part.drop_leftover(id, read.key);
                 part.cancels.remove(&id);
@@ -206,10 +207,10 @@ impl Sender {
             },
         );
         let leftovers = part.keys_of(id);
-        let restoring = part.phase == Phase::Restoring;
-        if restoring && entry.outcome == Status::Submitted {
+        if part.phase == Phase::Restoring {
             self.restore_candidate(partition, id, &entry);
         }
+        self.answer_request(partition, id, out);
         // What Done makes superfluous, whoever wrote it, is tombstoned; in a restore, what turns out to stay.
         for key in leftovers {
             self.tombstone(partition, id, key, out);
@@ -218,13 +219,23 @@ impl Sender {
         self.pump(out);
     }
 
-    fn read_cancel(&mut self, partition: i32, id: Uuid, entry: &LedgerEntry, out: &mut Vec<Effect>) {
-        let Some(part) = self.partitions.get_mut(&partition) else { return };
-        part.cancels.insert(id, entry.at);
-        for offset in part.cancel_slots.remove(&id).unwrap_or_default() {
-            self.settle_slot(partition, offset, out);
-        }
-        self.cancel_open(partition, id, out);
+    /// A request taken in, whose message turns out to be done, refused or finished by another: that is told, and
+    /// settles it.
+    fn answer_request(&self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get(&partition) else { return };
+        let (Some(open), Some(done)) =
+            (part.open.get(&id).filter(|open| !open.accepted_read), part.done.get(&id))
+        else {
+            return;
+        };
+        let fact = match open.refusal.as_deref() {
+            Some((outcome, why)) if *outcome == done.outcome => {
+                Fact { status: *outcome, error: Some(why.clone()), ..Fact::default() }
+            }
+            _ => fact_of(&done),
+        };
+        let token = Token::Intake { partition, epoch: part.epoch, offset: open.request_offset };
+        self.publish(partition, id, open, fact, token, out);
     }
 
     fn read_state(
@@ -262,7 +273,7 @@ impl Sender {
     }
 
     /// Tombstones a key of a message that is done; in a restore only if no tombstone of it is met.
-    fn tombstone(&mut self, partition: i32, id: Uuid, key: Key, out: &mut Vec<Effect>) {
+    pub(super) fn tombstone(&mut self, partition: i32, id: Uuid, key: Key, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         if part.is_live() {
             out.push(Effect::Append { partition, epoch: part.epoch, key, entry: None, urgent: true });

@@ -281,6 +281,7 @@ impl Sender {
     fn forget_expired(&mut self, out: &mut Vec<Effect>) {
         let window_ms = i64::try_from(self.settings.dedupe_window_ms).unwrap_or(i64::MAX);
         let before_ms = self.now.wall_ms().saturating_sub(window_ms);
+        self.forget_cancels(before_ms, out);
         for (n, part) in &mut self.partitions {
             if part.phase != Phase::Owned {
                 continue;

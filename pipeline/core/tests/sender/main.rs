@@ -380,3 +380,28 @@ fn a_process_that_fenced_again_takes_its_own_word_for_its_earlier_call() {
     assert_eq!(world.told("k1").last(), Some(&Status::Submitted));
     assert_eq!(world.sender.gauges().open, 0);
 }
+
+#[test]
+fn a_refusal_is_told_and_committed_only_when_it_is_remembered() {
+    let mut world = World::with_session("s1");
+    world.pause_reads = true;
+    world.send(text("s1", "k1", "nobody", "hi"));
+    world.send(text("s1", "k1", "nobody", "hi"));
+    assert_eq!(world.committed, None, "a Done that is lost would let the key mean another message");
+    world.resume_reads();
+    assert_eq!(world.told("k1"), [Status::Failed, Status::Failed], "never ACCEPTED");
+    assert_eq!(world.committed, Some(2));
+}
+
+#[test]
+fn a_cancel_that_reaches_the_log_behind_done_is_told_to_be_too_late() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.pause_reads = true;
+    world.answer(0, World::submitted("100"));
+    world.send(world::cancel("s1", "k1", "c1"));
+    world.resume_reads();
+    assert_eq!(world.told("k1").last(), Some(&Status::CancelTooLate));
+    assert_eq!(world.live_keys(), ["d/"]);
+    assert_eq!(world.committed, Some(2));
+}
