@@ -97,7 +97,7 @@ pub(crate) struct RunArgs {
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
-    /// Send this many messages with mixed faults, wait until all settle, and check the books; at most 20,000 on the
+    /// Send this many messages with mixed faults, wait until all settle, and check the books; at most 10,000 on the
     /// built-in Kafka
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) demo: Option<u32>,

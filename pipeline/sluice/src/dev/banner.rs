@@ -20,7 +20,7 @@ Sluice dev is ready after {ready:.2} s. {kept}
   API and reads   http://{api}/v1
   webhooks        http://{webhooks}/webhooks/wasender/{{session}}
   admin           http://{admin}/metrics  /livez  /readyz
-  Kafka           {kafka}   topics wa.*, {partitions} partitions
+  Kafka           {kafka}   topics {prefix}*, {partitions} partitions
   registry        {registry}
   provider        {simulator}   truth: {simulator}/truth
   sessions        {first} … {last}, tenant demo
@@ -38,6 +38,7 @@ See what became of it (READ after about a second):
         webhooks = at.webhooks,
         admin = at.admin,
         kafka = at.kafka,
+        prefix = dev.deps.settings.kafka.topic_prefix,
         partitions = dev.deps.settings.kafka.partitions,
         registry = at.registry,
         simulator = at.simulator,
