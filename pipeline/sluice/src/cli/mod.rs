@@ -43,7 +43,7 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Config => config::run(cli),
         Command::Openapi => {
             let document = crate::api::openapi::document().map_err(anyhow::Error::from)?;
-            println!("{document}");
+            output::Printer::raw(&format!("{document}\n")).map_err(anyhow::Error::from)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Topics(command) => finish(topics::run(cli, command)),

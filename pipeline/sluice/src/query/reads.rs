@@ -285,7 +285,9 @@ impl Reads {
         self.deps.metrics.store_errors.with_label_values(&[operation]).inc();
         tracing::warn!(operation, %error, "the store did not answer a read");
         if error.is_transient() {
-            Problem::new(Kind::Unavailable).retry_after_s(STORE_RETRY_S)
+            Problem::new(Kind::Unavailable)
+                .detail("the message store does not answer")
+                .retry_after_s(STORE_RETRY_S)
         } else {
             Kind::Internal.into()
         }

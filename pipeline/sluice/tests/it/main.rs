@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "the world is a test, too")]
 
 mod bad_input;
+mod cli;
 mod controls;
 mod crash;
 mod end_to_end;
@@ -14,4 +15,5 @@ mod producers;
 mod query;
 mod rebalance;
 mod reducer;
+mod soak;
 mod world;
