@@ -15,5 +15,4 @@ mod producers;
 mod query;
 mod rebalance;
 mod reducer;
-mod soak;
 mod world;
