@@ -7,7 +7,7 @@ use super::bridge::{Match, Stage as BridgeStage};
 use super::bulkhead::BulkheadIndex;
 use super::facts::Fact;
 use super::ledger::Key;
-use super::message::{Claim, Doubt, End, Next, Open, Stage};
+use super::message::{Claim, Doubt, End, Next, Open, Stage, Unsent};
 use super::session::{Down, SessionIndex};
 use super::{Call, CallId, Effect, InFlight, Note, Partition, Phase, Sender, Token};
 use crate::outcome::{CallResult, Outcome, ThrottleScope};
@@ -98,9 +98,7 @@ impl Sender {
     fn start(&mut self, partition: i32, id: Uuid, claim: Claim, out: &mut Vec<Effect>) {
         let Some(references) = self.references(partition, &id) else {
             self.free_claim_of(partition, &id);
-            let why =
-                ("target_not_found", "the message it is about was not submitted, or is no longer known");
-            self.end_unsent(partition, id, Status::Failed, why, out);
+            self.end_unsent(partition, id, &Unsent::new(Status::Failed, "target_not_found"), out);
             return;
         };
         let now = self.now;
@@ -374,6 +372,31 @@ impl Sender {
         self.append_state(partition, id, epoch, entry, true, out);
     }
 
+    /// Puts on record that the message ends unsent, and how. That is told once it is read back: an owner that was
+    /// fenced off and does not know it yet must not say of a message that it was not sent.
+    pub(super) fn append_ending(&mut self, partition: i32, id: Uuid, why: Unsent, out: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(epoch) = self.epoch(partition) else { return };
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        open.unread += 1;
+        open.recorded.note(epoch);
+        let entry = LedgerEntry {
+            kind: EntryKind::Queued,
+            epoch,
+            at: now.wall_ms(),
+            message_id: Some(id.to_string()),
+            session_id: Some(open.command.session_id.clone()),
+            attempt: Some(as_i32(open.attempts)),
+            outcome: why.outcome,
+            reason: Some(why.code.clone()),
+            canceled: open.canceled,
+            ..LedgerEntry::default()
+        };
+        open.stage = Stage::Ending(why);
+        self.set_due(partition, id, None);
+        self.append_state(partition, id, epoch, entry, true, out);
+    }
+
     fn append_doubt(&mut self, partition: i32, id: Uuid, doubt: Doubt, out: &mut Vec<Effect>) {
         let now = self.now;
         let Some(part) = self.partitions.get_mut(&partition) else { return };
@@ -424,7 +447,8 @@ impl Sender {
             request_offset: Some(open.request_offset),
             claim_seq: Some(end.claim_seq),
             claim_epoch: Some(end.claim_epoch),
-            attempt: Some(as_i32(open.attempts)),
+            // A refusal has none: see `is_refusal`.
+            attempt: open.refusal.is_none().then(|| as_i32(open.attempts)),
             tats: state.buckets.tats(0, now.wall_us),
             throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
             reason: end.reason,

@@ -112,6 +112,8 @@ impl Sender {
             Stage::Claiming(_) | Stage::Claimed(_) => {}
             // Forbids a resend; the attempt itself may have been made.
             Stage::InDoubt(_) => {}
+            // It ends unsent already.
+            Stage::Ending(_) => {}
             Stage::Calling(..) | Stage::Settling(_) | Stage::Finishing => {
                 let fact = Fact { status: Status::CancelTooLate, ..Fact::default() };
                 self.publish_by_id(partition, id, fact, Token::None, out);

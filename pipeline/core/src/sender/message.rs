@@ -77,6 +77,32 @@ pub(super) struct End {
     pub(super) claim_seq: i64,
 }
 
+/// Why a message ends without (another) attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unsent {
+    pub(super) outcome: Status,
+    pub(super) code: String,
+}
+
+impl Unsent {
+    pub(super) fn new(outcome: Status, code: &str) -> Self {
+        Self { outcome, code: code.to_owned() }
+    }
+
+    /// For people.
+    pub(super) fn detail(&self) -> &'static str {
+        match self.code.as_str() {
+            "canceled" => "canceled before it was sent",
+            "expired" => "its time was up before it could be sent",
+            "unknown_session" => "the session does not exist; put it, then send with a new key",
+            "session_deleted" => "the session was deleted while the message waited",
+            "tenant_mismatch" => "the session belongs to another tenant",
+            "target_not_found" => "the message it is about was not submitted, or is no longer known",
+            _ => "it was not sent",
+        }
+    }
+}
+
 /// Where an open message stands.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
@@ -92,6 +118,8 @@ pub(super) enum Stage {
     Settling(Next),
     /// `Done` is appended and not yet read back.
     Finishing,
+    /// It is to end without an attempt; the record that says so is not yet read back.
+    Ending(Unsent),
     /// Waits for its next attempt.
     Retrying { not_before_us: i64 },
     /// Nobody knows whether it was sent.
@@ -218,6 +246,7 @@ impl Open {
                     | Stage::Claimed(_)
                     | Stage::Calling(..)
                     | Stage::Settling(_)
+                    | Stage::Ending(_)
                     | Stage::Finishing
             )
     }

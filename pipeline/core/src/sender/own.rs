@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::facts::Fact;
 use super::ledger::Key;
-use super::message::{Doubt, Next, Stage};
+use super::message::{Doubt, Next, Stage, Unsent};
 use super::{Effect, Note, Partition, Phase, Sender};
 
 impl Sender {
@@ -113,6 +113,12 @@ impl Sender {
                 }
                 self.enter_doubt(partition, id, doubt, out);
                 Some(entry.at)
+            }
+            // It was to end unsent: it ends.
+            EntryKind::Queued if entry.outcome != Status::Unknown => {
+                let why = Unsent::new(entry.outcome, entry.reason.as_deref().unwrap_or_default());
+                self.end_unsent(partition, id, &why, out);
+                None
             }
             _ => {
                 open.stage =

@@ -193,6 +193,10 @@ impl Sender {
             self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
         }
         let Some(part) = self.partitions.get_mut(&partition) else { return };
+        if is_refusal(&entry) && part.open.get(&id).is_some_and(|open| open.accepted_read) {
+            // Its writer did not know that the request had been accepted: its word came too late, and was not told.
+            return;
+        }
         part.done.insert(
             id,
             Done {
@@ -319,6 +323,11 @@ impl Sender {
         self.sessions.get_mut(open.session).ready_chat(&open.chat, now_us);
         self.offer(open.session);
     }
+}
+
+/// Whether a Done record refuses its request at intake.
+fn is_refusal(done: &LedgerEntry) -> bool {
+    done.attempt.is_none()
 }
 
 pub(super) fn hash32(bytes: Option<&[u8]>) -> [u8; 32] {

@@ -4,7 +4,7 @@ use sluice_schemas::{ErrorClass, RateLimit, Status};
 use uuid::Uuid;
 
 use super::facts::{Fact, error};
-use super::message::{End, Next, Stage};
+use super::message::{End, Next, Stage, Unsent};
 use super::rate::Buckets;
 use super::session::SessionIndex;
 use super::{Effect, Phase, Sender, SessionCondition, SessionConfig};
@@ -132,19 +132,8 @@ impl Sender {
         let Some(id) = state.take_head(now_us) else { return };
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.queued = false;
-        if open.canceled || open.expires_at_us <= now_us {
+        if !matches!(open.stage, Stage::Waiting) || self.why_unsent(partition, &id).is_some() {
             self.look_again(partition, id, out);
-            return;
-        }
-        let tenant = open.command.tenant_id.clone();
-        if tenant.is_some_and(|tenant| *tenant != *self.sessions.get(session).tenant) {
-            self.end_unsent(
-                partition,
-                id,
-                Status::Failed,
-                ("tenant_mismatch", "the session belongs to another tenant"),
-                out,
-            );
             return;
         }
         self.claim(partition, id, out);
@@ -153,47 +142,59 @@ impl Sender {
     /// Looks at a message whose time has come or about which something was read.
     pub(super) fn look_again(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
         let now_us = self.now.wall_us;
-        let unknown_hold_ms = i64::try_from(self.settings.unknown_session_hold_ms).unwrap_or(i64::MAX);
         let Some(part) = self.partitions.get(&partition).filter(|part| part.is_live()) else { return };
         let Some(open) = part.open.get(&id) else { return };
         if open.unread > 0 {
             // No decision while a record of ours about it is unread: its read-back looks again.
             return;
         }
-        let waits = matches!(open.stage, Stage::Waiting | Stage::Retrying { .. });
-        let unknown = self.sessions.get(open.session).config.is_none()
-            && open.accepted_at_ms.saturating_add(unknown_hold_ms) <= self.now.wall_ms();
-        if waits && open.canceled {
-            self.end_unsent(
-                partition,
-                id,
-                Status::Canceled,
-                ("canceled", "canceled before it was sent"),
-                out,
-            );
-        } else if waits && open.expires_at_us <= now_us {
-            let why = ("expired", "its time was up before it could be sent");
-            self.end_unsent(partition, id, Status::Expired, why, out);
-        } else if waits && unknown {
-            let why = ("unknown_session", "the session does not exist; put it, then send with a new key");
-            self.end_unsent(partition, id, Status::Failed, why, out);
-        } else {
-            match open.stage {
-                Stage::Waiting if !open.queued => {
-                    self.enqueue(partition, id);
-                    self.arm(partition, id);
-                }
-                Stage::Waiting => self.arm(partition, id),
-                Stage::Retrying { not_before_us } if not_before_us <= now_us => {
-                    self.enqueue(partition, id);
-                    self.arm(partition, id);
-                }
-                Stage::Retrying { .. } => self.wait_for_retry(partition, id),
-                // Nothing of it is unread: its claim stands in the log, and so does its Accepted record.
-                Stage::Claiming(claim) | Stage::Claimed(claim) => self.try_start(partition, id, claim, out),
-                Stage::InDoubt(_) => self.decide(partition, id, out),
-                _ => {}
+        if matches!(open.stage, Stage::Waiting | Stage::Retrying { .. })
+            && let Some(why) = self.why_unsent(partition, &id)
+        {
+            self.append_ending(partition, id, why, out);
+            return;
+        }
+        match &open.stage {
+            Stage::Waiting if open.queued => self.arm(partition, id),
+            Stage::Waiting => self.requeue(partition, id),
+            Stage::Retrying { not_before_us } if *not_before_us <= now_us => self.requeue(partition, id),
+            Stage::Retrying { .. } => self.wait_for_retry(partition, id),
+            // Nothing of it is unread: its claim stands in the log, and so does its Accepted record.
+            Stage::Claiming(claim) | Stage::Claimed(claim) => {
+                let claim = *claim;
+                self.try_start(partition, id, claim, out);
             }
+            Stage::Ending(why) => {
+                let why = why.clone();
+                self.end_unsent(partition, id, &why, out);
+            }
+            Stage::InDoubt(_) => self.decide(partition, id, out),
+            Stage::Calling(..) | Stage::Settling(_) | Stage::Finishing => {}
+        }
+    }
+
+    fn requeue(&mut self, partition: i32, id: Uuid) {
+        self.enqueue(partition, id);
+        self.arm(partition, id);
+    }
+
+    /// Why a message that waits is not to be sent, if so.
+    fn why_unsent(&self, partition: i32, id: &Uuid) -> Option<Unsent> {
+        let unknown_hold_ms = i64::try_from(self.settings.unknown_session_hold_ms).unwrap_or(i64::MAX);
+        let open = self.open(partition, id)?;
+        let session = self.sessions.get(open.session);
+        let is_known = session.config.is_some();
+        let tenant = open.command.tenant_id.as_deref();
+        if open.canceled {
+            Some(Unsent::new(Status::Canceled, "canceled"))
+        } else if open.expires_at_us <= self.now.wall_us {
+            Some(Unsent::new(Status::Expired, "expired"))
+        } else if !is_known && open.accepted_at_ms.saturating_add(unknown_hold_ms) <= self.now.wall_ms() {
+            Some(Unsent::new(Status::Failed, "unknown_session"))
+        } else if is_known && tenant.is_some_and(|tenant| *tenant != *session.tenant) {
+            Some(Unsent::new(Status::Failed, "tenant_mismatch"))
+        } else {
+            None
         }
     }
 
@@ -217,22 +218,15 @@ impl Sender {
     }
 
     /// Ends a message without (another) attempt.
-    pub(super) fn end_unsent(
-        &mut self,
-        partition: i32,
-        id: Uuid,
-        outcome: Status,
-        (code, detail): (&'static str, &str),
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn end_unsent(&mut self, partition: i32, id: Uuid, why: &Unsent, out: &mut Vec<Effect>) {
         let fact = Fact {
-            status: outcome,
-            error: Some(error(ErrorClass::Refused, code, detail)),
+            status: why.outcome,
+            error: Some(error(ErrorClass::Refused, &why.code, why.detail())),
             ..Fact::default()
         };
         let end = End {
-            outcome,
-            reason: Some(code.to_owned()),
+            outcome: why.outcome,
+            reason: Some(why.code.clone()),
             provider_message_id: None,
             claim_epoch: -1,
             claim_seq: 0,
@@ -344,8 +338,7 @@ impl Sender {
             .collect();
         waiting.sort_unstable();
         for (_, id) in waiting {
-            let why = ("session_deleted", "the session was deleted while the message waited");
-            self.end_unsent(partition, id, Status::Failed, why, out);
+            self.append_ending(partition, id, Unsent::new(Status::Failed, "session_deleted"), out);
         }
     }
 

@@ -405,3 +405,31 @@ fn a_cancel_that_reaches_the_log_behind_done_is_told_to_be_too_late() {
     assert_eq!(world.live_keys(), ["d/"]);
     assert_eq!(world.committed, Some(2));
 }
+
+#[test]
+fn a_refusal_that_lands_behind_the_acceptance_ends_nothing() {
+    let mut world = World::with_session("s1");
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.foreign_refusal("s1", "k1");
+    world.resume_reads();
+    world.answer(0, Outcome::Retryable);
+    world.pass_ms(20_000);
+    assert_eq!(world.calls.len(), 2, "it goes on");
+    world.crash();
+    assert!(world.told("k1").contains(&Status::InDoubt), "and for the next owner too");
+}
+
+#[test]
+fn an_owner_that_does_not_know_it_was_fenced_says_of_nothing_that_it_was_not_sent() {
+    let mut world = World::with_session("s1");
+    let mut soon = text("s1", "k1", "+15551230001", "hi");
+    soon.expires_at = Some(world.now.wall_ms() + 60_000);
+    world.condition("s1", SessionCondition { paused: true, ..SessionCondition::default() });
+    world.send(soon);
+    world.foreign_fence();
+    world.pause_reads = true;
+    world.pass_ms(61_000);
+    assert!(!world.told("k1").contains(&Status::Expired), "the other may have sent it");
+    world.resume_reads();
+    assert!(!world.told("k1").contains(&Status::Expired));
+}

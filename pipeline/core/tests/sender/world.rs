@@ -234,6 +234,18 @@ impl World {
         self.log.push(record);
     }
 
+    /// A former owner's Done of a request it refused lands late.
+    pub(crate) fn foreign_refusal(&mut self, session: &str, key: &str) {
+        let entry = LedgerEntry {
+            outcome: Status::Failed,
+            reason: Some("queue_full".into()),
+            kind: sluice_schemas::EntryKind::Done,
+            ..LedgerEntry::default()
+        };
+        let key = Key::Done(message_id(session, key));
+        self.log.push(Record { key, epoch: -1, entry: Some(entry) });
+    }
+
     pub(crate) fn foreign_fence(&mut self) {
         self.log.push(Record { key: Key::Fence, epoch: -1, entry: Some(LedgerEntry::default()) });
     }
