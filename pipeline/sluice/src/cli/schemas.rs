@@ -12,7 +12,7 @@ pub(super) async fn run(cli: &Cli, command: &Command) -> Result<(), Failure> {
     let settings = cli.settings()?;
     let names = settings.kafka.names();
     let report = match command {
-        Command::Print { topic } => return print(cli, &settings, topic.as_deref()),
+        Command::Print { topic } => return print(&settings, topic.as_deref()),
         Command::Register => subjects::register(&open(&settings)?, &names).await,
         Command::Check => subjects::check(&open(&settings)?, &names).await,
     };
@@ -51,7 +51,7 @@ fn open(settings: &Settings) -> Result<Registry, Failure> {
     Ok(Registry::open(&settings.registry).map_err(anyhow::Error::from)?)
 }
 
-fn print(cli: &Cli, settings: &Settings, topic: Option<&str>) -> Result<(), Failure> {
+fn print(settings: &Settings, topic: Option<&str>) -> Result<(), Failure> {
     let names = settings.kafka.names();
     let mut all = serde_json::Map::new();
     for spec in TABLE {
@@ -72,6 +72,5 @@ fn print(cli: &Cli, settings: &Settings, topic: Option<&str>) -> Result<(), Fail
         Some(only) if all.len() == 1 => only.clone(),
         _ => serde_json::Value::Object(all),
     };
-    let _ = cli;
     Ok(Printer::new(Format::Json).print(&value, |_| String::new()).map_err(anyhow::Error::from)?)
 }

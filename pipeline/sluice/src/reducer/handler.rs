@@ -11,7 +11,6 @@ use sluice_schemas::topics::{Names, Topic};
 use sluice_schemas::{MessageState, MessageStatus, ReceivedMessage, SessionStatus, headers};
 use sluice_scylla::{Arrived, Error, MessageStore};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::check;
 use super::settle::settle;
@@ -35,7 +34,6 @@ pub(super) struct Parts {
     pub(super) names: Names,
     /// Says whether the store answers.
     pub(super) ready: Latch,
-    pub(super) shutdown: CancellationToken,
 }
 
 struct Shared {

@@ -83,7 +83,6 @@ pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -
         metrics: deps.metrics,
         names: names.clone(),
         ready,
-        shutdown: shutdown.clone(),
     };
     let handler = Handler::new(parts, &deps.codecs);
     tokio::select! {
