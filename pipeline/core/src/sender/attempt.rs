@@ -272,7 +272,9 @@ impl Sender {
 
     /// What an outcome says of the echo that may come; a match if one is there already.
     fn advance_by(&mut self, partition: i32, id: Uuid, fact: &Fact, out: &mut Vec<Effect>) -> Option<Match> {
-        let undecided = fact.error.as_ref().is_some_and(|error| error.code == "in_doubt");
+        // Decided by policy, ours or a former owner's: it may have been sent all the same.
+        let is_guess = |error: &SendError| matches!(error.code.as_str(), "in_doubt" | "in_doubt_resend");
+        let guessed = fact.error.as_ref().is_some_and(is_guess);
         match (fact.status, &fact.provider_message_id, &fact.whatsapp_message_id) {
             (Status::Submitted, _, Some(whatsapp_id)) => {
                 self.candidate_told(partition, &id, whatsapp_id, out)
@@ -283,7 +285,7 @@ impl Sender {
             }
             (Status::InDoubt, _, _) => return self.advance_candidate(partition, &id, BridgeStage::InDoubt),
             (Status::Submitted, None, None) => self.give_up_candidate(partition, &id),
-            (Status::Failed, _, _) if undecided => self.give_up_candidate(partition, &id),
+            (Status::Failed | Status::Retrying, _, _) if guessed => self.give_up_candidate(partition, &id),
             _ => self.drop_candidate(partition, &id, out),
         }
         None

@@ -124,10 +124,10 @@ impl Sender {
         else {
             return;
         };
-        let stage = match (&entry.provider_message_id, entry.outcome, entry.reason.as_deref()) {
-            (Some(id), Status::Submitted, _) => BridgeStage::Submitted { provider_message_id: id.clone() },
-            (None, Status::Submitted, _) | (_, Status::Failed, Some("in_doubt")) => BridgeStage::Rival,
-            _ => return,
+        let stage = match (&entry.provider_message_id, entry.outcome) {
+            (Some(id), Status::Submitted) => BridgeStage::Submitted { provider_message_id: id.clone() },
+            // However it ended, an attempt of it may have been in doubt.
+            _ => BridgeStage::Rival,
         };
         // The call began before Done was written, at most by this.
         let call_ms = self.settings.claim_ttl_ms.saturating_add(self.settings.call_timeout_ms);
