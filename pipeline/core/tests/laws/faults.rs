@@ -1,0 +1,282 @@
+//! What goes wrong, and who owns the partition.
+
+use sluice_core::sender::Input;
+use sluice_schemas::{OutboundCommand, Priority};
+
+use crate::owner::START_US;
+use crate::plan::{self, Request};
+use crate::world::{At, Event, World};
+
+/// Superseded records stay at least this long.
+const COMPACTION_LAG_US: i64 = 20_000_000;
+/// An owner that is well gives a partition back within this time.
+const GIVE_BACK_US: i64 = 60_000_000;
+
+const SECOND_US: i64 = 1_000_000;
+
+impl World {
+    /// A run: some minutes of trouble, then peace until everything is settled.
+    pub(crate) fn play(&mut self) {
+        self.later(0, Event::Assign(0));
+        let requests = self.rng.between(3, 40);
+        for _ in 0..requests {
+            let after_us = self.rng.between(0, 90 * SECOND_US);
+            self.later(after_us, Event::Produce);
+        }
+        let faults = self.rng.between(0, 25);
+        for _ in 0..faults {
+            let after_us = self.rng.between(0, 120 * SECOND_US);
+            self.later(after_us, Event::Fault);
+        }
+        let peace_us = START_US + self.rng.between(60, 150) * SECOND_US;
+        self.run_until(peace_us);
+        self.make_peace();
+        self.probe_beside_held_sessions();
+        self.probe_all_sessions();
+        self.hand_over_clean();
+    }
+
+    pub(crate) fn produce_one(&mut self) {
+        let now_ms = self.now_us / 1000;
+        let request = plan::request(&mut self.rng, now_ms, &self.sessions, &self.requests);
+        self.produce(request);
+    }
+
+    pub(crate) fn fault(&mut self) {
+        if !self.faults {
+            return;
+        }
+        let owner = self.rng.below(self.owners.len());
+        let owner = if self.rng.chance(70) { self.group.unwrap_or(owner) } else { owner };
+        match self.rng.below(100) {
+            0..18 => self.crash(owner),
+            18..36 => self.freeze(owner),
+            36..52 => self.hand_over(),
+            52..60 => self.steal(),
+            60..66 => {
+                let lag_us = self.rng.between(1_000, 8_000_000);
+                self.owners[owner].lag_us = if self.rng.chance(50) { 2_000 } else { lag_us };
+            }
+            66..76 => {
+                self.note(|| "compaction".to_owned());
+                self.log.compact(self.now_us - COMPACTION_LAG_US);
+            }
+            _ => self.change_session(),
+        }
+    }
+
+    fn change_session(&mut self) {
+        let session = self.rng.below(self.sessions.len());
+        let now_ms = self.now_us / 1000;
+        let what = self.rng.below(10);
+        let line = &mut self.sessions[session];
+        match what {
+            0..3 => line.paused = !line.paused,
+            3..5 => {
+                line.down = !line.down;
+                line.connection_at_ms = now_ms;
+            }
+            5 => line.exists = !line.exists,
+            6 => line.config.base_url = "http://other".into(),
+            7 => line.config.base_url_in_flight_max = Some(1),
+            _ => {}
+        }
+        let told = (line.id.clone(), line.exists, line.paused, line.down);
+        self.note(|| format!("session (id, exists, paused, down) {told:?}"));
+        self.session_changed(session);
+    }
+
+    fn crash(&mut self, owner: usize) {
+        if self.owners[owner].sender.is_none() {
+            return;
+        }
+        self.note(|| format!("{owner} crashes"));
+        self.owners[owner].crash();
+        let back_us = self.rng.between(SECOND_US, 20 * SECOND_US);
+        self.later(back_us, Event::Restart(owner));
+        if self.group == Some(owner) {
+            self.group = None;
+            self.heir = None;
+            let after_us = self.rng.between(10_000, 8 * SECOND_US);
+            let heir = (owner + 1 + self.rng.below(2)) % 3;
+            self.later(after_us, Event::Assign(heir));
+        }
+    }
+
+    pub(crate) fn restart(&mut self, owner: usize) {
+        if self.owners[owner].sender.is_none() {
+            self.note(|| format!("{owner} starts"));
+            self.owners[owner].start(owner);
+            self.look_at_all(owner);
+        }
+    }
+
+    fn freeze(&mut self, owner: usize) {
+        let for_us = self.rng.between(100_000, 45 * SECOND_US);
+        self.note(|| format!("{owner} freezes for {for_us} us"));
+        self.owners[owner].frozen_until_us = self.now_us + for_us;
+        if self.group == Some(owner) && for_us > 10 * SECOND_US {
+            // The group writes it off.
+            let heir = (owner + 1) % 3;
+            self.take_away(owner, for_us);
+            self.later(10 * SECOND_US, Event::Assign(heir));
+        }
+    }
+
+    /// The group takes the partition from an owner that learns of it later.
+    fn take_away(&mut self, owner: usize, learns_us: i64) {
+        self.group = None;
+        self.heir = None;
+        let at = self.at(owner);
+        let assignment = self.owners[owner].assignment;
+        self.later(learns_us, Event::Lost(at, assignment));
+    }
+
+    pub(crate) fn learn_loss(&mut self, owner: usize, assignment: u64) {
+        let state = &mut self.owners[owner];
+        if state.assigned && state.assignment == assignment {
+            state.assigned = false;
+            self.step(owner, Input::Lost { partition: 0 });
+        }
+    }
+
+    fn steal(&mut self) {
+        let Some(owner) = self.group else { return };
+        let learns_us = self.rng.between(0, 15 * SECOND_US);
+        self.note(|| format!("the group writes {owner} off"));
+        self.take_away(owner, learns_us);
+        self.later(1_000, Event::Assign((owner + 1) % 3));
+    }
+
+    fn hand_over(&mut self) {
+        let Some(owner) = self.group else { return };
+        if self.heir.is_some() {
+            return;
+        }
+        self.heir = Some((owner + 1 + self.rng.below(2)) % 3);
+        self.revocations += 1;
+        let at = self.at(owner);
+        self.note(|| format!("{owner} is to give back"));
+        self.input(1_000, at, Input::Revoking { partition: 0 });
+        self.later(GIVE_BACK_US, Event::Overdue(at, self.revocations));
+    }
+
+    /// An owner that was asked to give back and did not.
+    pub(crate) fn overdue(&mut self, at: At, revocation: u64) {
+        if self.group != Some(at.owner) || self.heir.is_none() || self.revocations != revocation {
+            return;
+        }
+        if self.owners[at.owner].life == at.life
+            && self.owners[at.owner].frozen_until_us < self.now_us - GIVE_BACK_US
+        {
+            self.fail(format!("owner {} was asked to give back and never does", at.owner));
+        }
+        let heir = self.heir.unwrap_or(0);
+        self.take_away(at.owner, 0);
+        self.later(1_000, Event::Assign(heir));
+    }
+
+    pub(crate) fn given_back(&mut self, owner: usize) {
+        self.owners[owner].end_tenure();
+        self.owners[owner].assigned = false;
+        if self.group == Some(owner) {
+            let heir = self.heir.take().unwrap_or((owner + 1) % 3);
+            self.group = None;
+            // Once everything it wrote is acknowledged.
+            let flushed_us = self.owners[owner].lands_us.iter().copied().max().unwrap_or(0).max(self.now_us);
+            self.later(flushed_us - self.now_us + 5_000, Event::Assign(heir));
+        }
+    }
+
+    pub(crate) fn assign(&mut self, owner: usize) {
+        if self.group.is_some() {
+            return;
+        }
+        let usable =
+            |o: &usize| self.owners[*o].sender.is_some() && self.owners[*o].frozen_until_us <= self.now_us;
+        let Some(owner) = [owner, (owner + 1) % 3, (owner + 2) % 3].into_iter().find(usable) else {
+            self.later(SECOND_US, Event::Assign(owner));
+            return;
+        };
+        self.note(|| format!("assigned to {owner}"));
+        self.group = Some(owner);
+        // A member hears of what it lost before it hears of what it gets.
+        self.learn_loss(owner, self.owners[owner].assignment);
+        self.owners[owner].assigned = true;
+        self.owners[owner].assignment += 1;
+        self.step(owner, Input::Assigned { partition: 0 });
+    }
+
+    fn make_peace(&mut self) {
+        self.note(|| "peace".to_owned());
+        self.faults = false;
+        let now_ms = self.now_us / 1000;
+        for owner in 0..self.owners.len() {
+            self.owners[owner].frozen_until_us = self.now_us;
+            self.owners[owner].lag_us = 2_000;
+            self.restart(owner);
+        }
+        for session in 0..self.sessions.len() {
+            let line = &mut self.sessions[session];
+            line.exists = true;
+            line.paused = session == 0;
+            line.down = session == 1;
+            line.connection_at_ms = now_ms;
+            self.session_changed(session);
+        }
+    }
+
+    fn probe(&mut self, session: usize, n: usize) -> uuid::Uuid {
+        let id = self.sessions[session].id.to_string();
+        let command = OutboundCommand {
+            to: Some(format!("+1555999000{n}")),
+            priority: Priority::High,
+            ..plan::text(&mut self.rng, id, format!("probe-{n}"))
+        };
+        let request = Request::new(command);
+        let id = request.id;
+        self.produce(request);
+        id
+    }
+
+    fn pass(&mut self, seconds: i64) {
+        self.run_until(self.now_us + seconds * SECOND_US);
+    }
+
+    /// One session is paused, one is down: the third sends all the same.
+    fn probe_beside_held_sessions(&mut self) {
+        self.pass(60);
+        let id = self.probe(2, 0);
+        self.pass(120);
+        self.check_submitted(id, "beside a paused and a down session");
+    }
+
+    fn probe_all_sessions(&mut self) {
+        let now_ms = self.now_us / 1000;
+        for session in 0..2 {
+            let line = &mut self.sessions[session];
+            line.paused = false;
+            line.down = false;
+            line.connection_at_ms = now_ms;
+            self.session_changed(session);
+        }
+        self.pass(5);
+        let probes: Vec<_> = (0..3).map(|session| self.probe(session, session + 1)).collect();
+        self.pass(400);
+        for id in probes {
+            self.check_submitted(id, "at rest");
+        }
+        self.check_rest();
+    }
+
+    /// A hand-over at rest leaves nothing in doubt and no key of what is done.
+    fn hand_over_clean(&mut self) {
+        let doubts = self.count_doubts();
+        self.hand_over();
+        self.pass(90);
+        if self.count_doubts() > doubts {
+            self.fail("a clean hand-over left something in doubt".to_owned());
+        }
+        self.check_tidy();
+    }
+}

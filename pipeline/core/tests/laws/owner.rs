@@ -1,0 +1,121 @@
+//! One process: its sender, its clocks, and how far it has read.
+
+use sluice_core::sender::Sender;
+use sluice_core::time::Now;
+
+use crate::plan::{PARTITIONS, settings};
+
+/// Where every run begins, true time, µs.
+pub(crate) const START_US: i64 = 1_700_000_000_000_000;
+
+/// A producer of a process: records of one land in order.
+#[derive(Clone, Copy)]
+pub(crate) enum Line {
+    Intake,
+    Claims,
+    Facts,
+}
+
+pub(crate) struct Owner {
+    /// `None` while the process is down.
+    pub(crate) sender: Option<Sender>,
+    /// Counts its processes.
+    pub(crate) life: u64,
+    /// Counts its tenures of the partition.
+    pub(crate) tenure: u64,
+    skew_us: i64,
+    pub(crate) frozen_until_us: i64,
+    /// Whether it believes that the group assigns it the partition.
+    pub(crate) assigned: bool,
+    /// Counts its assignments.
+    pub(crate) assignment: u64,
+    /// Next ledger offset to read, while it tails.
+    pub(crate) tail: Option<i64>,
+    /// Highest fence it has read.
+    pub(crate) fence_read: i64,
+    /// Next status to read, while it follows them.
+    pub(crate) status_next: Option<usize>,
+    /// When it asked for the end of the statuses (ms), and where that was.
+    pub(crate) status_asked: Option<(i64, usize)>,
+    /// Next request to read, while it takes any.
+    pub(crate) request_next: Option<i64>,
+    pub(crate) intake_held: bool,
+    /// How far the ledger tail lags behind, µs.
+    pub(crate) lag_us: i64,
+    /// When the latest record of each producer lands.
+    pub(crate) lands_us: [i64; 3],
+    /// When it is woken next.
+    pub(crate) tick_us: Option<i64>,
+}
+
+impl Owner {
+    pub(crate) fn new(number: usize, skew_us: i64) -> Self {
+        Self {
+            sender: Some(Self::sender(number, 0)),
+            life: 0,
+            tenure: 0,
+            skew_us,
+            frozen_until_us: 0,
+            assigned: false,
+            assignment: 0,
+            tail: None,
+            fence_read: -1,
+            status_next: None,
+            status_asked: None,
+            request_next: None,
+            intake_held: false,
+            lag_us: 2_000,
+            lands_us: [0; 3],
+            tick_us: None,
+        }
+    }
+
+    fn sender(number: usize, life: u64) -> Sender {
+        Sender::new(settings(), format!("owner-{number}-{life}"), PARTITIONS, number as u64 * 1_000 + life)
+    }
+
+    /// The process dies; what it knew is gone.
+    pub(crate) fn crash(&mut self) {
+        self.sender = None;
+        self.life += 1;
+        self.assigned = false;
+        self.fence_read = -1;
+        self.tick_us = None;
+        self.frozen_until_us = 0;
+        self.end_tenure();
+    }
+
+    /// It runs anew and owns nothing.
+    pub(crate) fn start(&mut self, number: usize) {
+        self.sender = Some(Self::sender(number, self.life));
+    }
+
+    /// It neither tails nor takes requests any more.
+    pub(crate) fn end_tenure(&mut self) {
+        self.tenure += 1;
+        self.tail = None;
+        self.status_next = None;
+        self.status_asked = None;
+        self.request_next = None;
+        self.intake_held = false;
+    }
+
+    pub(crate) fn now(&self, true_us: i64) -> Now {
+        Now { wall_us: true_us + self.skew_us, boot_us: (true_us - START_US) as u64 + 1_000_000_000 }
+    }
+
+    pub(crate) fn true_us(&self, wall_us: i64) -> i64 {
+        wall_us - self.skew_us
+    }
+
+    pub(crate) fn epoch(&self) -> Option<i64> {
+        self.sender.as_ref()?.epoch(0)
+    }
+
+    /// When a record handed to a producer now lands.
+    pub(crate) fn lands(&mut self, line: Line, at_us: i64) -> i64 {
+        let last = &mut self.lands_us[line as usize];
+        *last = (*last).max(at_us);
+        *last
+    }
+}

@@ -1,0 +1,201 @@
+//! What one seed does: sessions, requests and faults.
+
+use std::sync::Arc;
+
+use sluice_core::sender::{SessionConfig, Settings};
+use sluice_schemas::ids::message_id;
+use sluice_schemas::placement::partition_for;
+use sluice_schemas::{
+    Command, ContentType, InDoubtPolicy, Order, OutboundCommand, Priority, Provider, RateLimit,
+};
+use uuid::Uuid;
+
+use crate::rng::Rng;
+
+/// Session-placed topics have this many partitions; the world is partition 0.
+pub(crate) const PARTITIONS: i32 = 2;
+
+/// Times of the sender, short enough that a run settles in minutes.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        call_timeout_ms: 8_000,
+        ledger_timeout_ms: 5_000,
+        doubt_grace_ms: 5_000,
+        attempts_max: 4,
+        backoff_first_ms: 500,
+        backoff_max_ms: 5_000,
+        throttle_max_ms: 30_000,
+        throttle_default_ms: 3_000,
+        order_hold_max_ms: 15_000,
+        unknown_session_hold_ms: 20_000,
+        session_probe_ms: 10_000,
+        ttl_ms: 3_600_000,
+        dedupe_window_ms: 7_200_000,
+        intake_records_max: 8,
+        session_backlog_max: 15,
+        look_up_after_ms: 5_000,
+        look_ups_per_minute: 20,
+        bridge_window_ms: 120_000,
+        refence_min_ms: 500,
+        refence_max_ms: 2_000,
+        ..Settings::default()
+    }
+}
+
+/// A session of the world.
+pub(crate) struct Line {
+    pub(crate) id: Arc<str>,
+    pub(crate) config: SessionConfig,
+    /// Whether its record stands.
+    pub(crate) exists: bool,
+    pub(crate) paused: bool,
+    pub(crate) down: bool,
+    pub(crate) connection_at_ms: i64,
+}
+
+/// One record of the requests topic.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub(crate) command: Arc<OutboundCommand>,
+    pub(crate) raw: Vec<u8>,
+    /// The message it is about: its own, or the one it cancels.
+    pub(crate) id: Uuid,
+    /// Whether it decodes.
+    pub(crate) readable: bool,
+    /// Whether its schema has to be looked up first.
+    pub(crate) delayed: bool,
+}
+
+impl Request {
+    pub(crate) fn new(command: OutboundCommand) -> Self {
+        let target = command.target_idempotency_key.as_deref().unwrap_or(&command.idempotency_key);
+        Self {
+            id: message_id(&command.session_id, target),
+            raw: crate::log::bytes_of(&command),
+            command: Arc::new(command),
+            readable: true,
+            delayed: false,
+        }
+    }
+
+    /// Whether it asks for a message of its own.
+    pub(crate) fn is_message(&self) -> bool {
+        self.readable && !self.is_misrouted() && self.command.command != Command::Cancel
+    }
+
+    fn is_misrouted(&self) -> bool {
+        partition_for(self.command.session_id.as_bytes(), PARTITIONS) != 0
+    }
+}
+
+/// The `n`th session name placed on `partition`.
+pub(crate) fn name_on(partition: i32, n: usize) -> String {
+    (0..)
+        .map(|i| format!("session-{i}"))
+        .filter(|name| partition_for(name.as_bytes(), PARTITIONS) == partition)
+        .nth(n)
+        .expect("names are endless")
+}
+
+pub(crate) fn sessions(rng: &mut Rng) -> Vec<Line> {
+    let urls = 1 + rng.below(2);
+    let slots = 1 + rng.below(3) as u32;
+    (0..3)
+        .map(|n| Line {
+            id: name_on(0, n).into(),
+            config: config(rng, urls, slots),
+            exists: n < 2 || rng.chance(60),
+            paused: false,
+            down: false,
+            connection_at_ms: 0,
+        })
+        .collect()
+}
+
+fn config(rng: &mut Rng, urls: usize, slots: u32) -> SessionConfig {
+    let limits = match rng.below(4) {
+        0 => vec![],
+        1 => vec![RateLimit { count: 1, per_ms: 3_000, burst: 1 }],
+        2 => vec![RateLimit { count: 3, per_ms: 10_000, burst: 3 }],
+        _ => vec![
+            RateLimit { count: 2, per_ms: 2_000, burst: 1 },
+            RateLimit { count: 10, per_ms: 60_000, burst: 5 },
+        ],
+    };
+    let policies = [InDoubtPolicy::Resend, InDoubtPolicy::Fail, InDoubtPolicy::Hold];
+    SessionConfig {
+        tenant_id: format!("t{}", rng.below(2)),
+        provider: Provider::Wasender,
+        account_id: "a".into(),
+        base_url: format!("http://{}", rng.below(urls)),
+        base_url_in_flight_max: Some(slots),
+        limits,
+        max_in_flight: 1 + rng.below(2) as u32,
+        in_doubt_policy: policies[rng.below(3)],
+        tenant_weight: 1,
+        needs_bridge: rng.chance(60),
+        binding_epoch: 0,
+    }
+}
+
+/// Draws the next request; `past` are those drawn before.
+pub(crate) fn request(rng: &mut Rng, now_ms: i64, sessions: &[Line], past: &[Request]) -> Request {
+    let session =
+        if rng.chance(3) { name_on(0, 7) } else { sessions[rng.below(sessions.len())].id.to_string() };
+    let key = format!("k{}", past.len());
+    let kind = rng.below(100);
+    match kind {
+        0..8 if !past.is_empty() => {
+            // The same again, or the same key with another body.
+            let mut again = past[rng.below(past.len())].clone();
+            if kind < 2 && again.readable {
+                again =
+                    Request::new(OutboundCommand { text: Some("other".into()), ..(*again.command).clone() });
+            }
+            again
+        }
+        8..15 => Request::new(cancel(rng, session, &key, past.len())),
+        15 => Request { readable: false, ..Request::new(text(rng, session, key)) },
+        16 => Request::new(OutboundCommand { session_id: name_on(1, 0), ..text(rng, session, key) }),
+        17..20 => Request { delayed: true, ..Request::new(text(rng, session, key)) },
+        20..26 => {
+            let at = now_ms + rng.between(-2_000, 40_000);
+            Request::new(OutboundCommand { expires_at: Some(at), ..text(rng, session, key) })
+        }
+        26..31 => {
+            let at = now_ms + rng.between(1_000, 60_000);
+            Request::new(OutboundCommand { send_at: Some(at), ..text(rng, session, key) })
+        }
+        31 => Request::new(OutboundCommand { to: Some("nobody".into()), ..text(rng, session, key) }),
+        32 => Request::new(OutboundCommand { tenant_id: Some("t1".into()), ..text(rng, session, key) }),
+        33..36 => Request::new(OutboundCommand { max_attempts: Some(1), ..text(rng, session, key) }),
+        _ => Request::new(text(rng, session, key)),
+    }
+}
+
+pub(crate) fn text(rng: &mut Rng, session_id: String, idempotency_key: String) -> OutboundCommand {
+    // Few texts and recipients, so that messages look alike.
+    let text = if rng.chance(60) { "hello".to_owned() } else { idempotency_key.clone() };
+    let priorities = [Priority::Normal, Priority::Normal, Priority::Normal, Priority::High, Priority::Low];
+    OutboundCommand {
+        command: Command::Send,
+        session_id,
+        idempotency_key,
+        to: Some(format!("+1555123000{}", rng.below(3))),
+        content_type: ContentType::Text,
+        text: Some(text),
+        order: if rng.chance(10) { Order::None } else { Order::Chat },
+        priority: priorities[rng.below(priorities.len())],
+        ..OutboundCommand::default()
+    }
+}
+
+fn cancel(rng: &mut Rng, session_id: String, key: &str, drawn: usize) -> OutboundCommand {
+    OutboundCommand {
+        command: Command::Cancel,
+        session_id,
+        idempotency_key: key.to_owned(),
+        target_idempotency_key: Some(format!("k{}", rng.below(drawn + 3))),
+        ..OutboundCommand::default()
+    }
+}

@@ -1,0 +1,77 @@
+//! The provider: takes messages or does not, and answers the truth, something else, or nothing.
+
+use sluice_core::outcome::{Outcome, ThrottleScope};
+use sluice_core::sender::Call;
+use sluice_schemas::Connection;
+use uuid::Uuid;
+
+use crate::rng::Rng;
+
+/// One message the provider took.
+pub(crate) struct Acceptance {
+    pub(crate) id: Uuid,
+    /// When the call was decided, true time, µs.
+    pub(crate) called_us: i64,
+    pub(crate) provider_id: String,
+    pub(crate) whatsapp_id: String,
+}
+
+/// What the provider does with a call.
+pub(crate) struct Answer {
+    pub(crate) accepts: bool,
+    pub(crate) outcome: Outcome,
+    /// From the start of the call to its answer, µs.
+    pub(crate) after_us: i64,
+}
+
+#[derive(Default)]
+pub(crate) struct Provider {
+    pub(crate) accepted: Vec<Acceptance>,
+    next: u64,
+}
+
+impl Provider {
+    /// Decides about a call; with `faults` it may go wrong. Says the ids if it is to be taken.
+    pub(crate) fn answer(
+        &mut self,
+        rng: &mut Rng,
+        faults: bool,
+        knows_whatsapp_id: bool,
+    ) -> (Answer, [String; 2]) {
+        self.next += 1;
+        let ids = [self.next.to_string(), format!("WA{}", self.next)];
+        let submitted = Outcome::Submitted {
+            provider_message_id: Some(ids[0].clone()),
+            whatsapp_message_id: knows_whatsapp_id.then(|| ids[1].clone()),
+        };
+        let quick_us = rng.between(10_000, 400_000);
+        let slow_us = rng.between(400_000, 8_000_000);
+        let what = if faults { rng.below(100) } else { 99 };
+        let hint = rng.chance(50).then(|| rng.between(500, 40_000) as u64);
+        let (accepts, outcome, after_us) = match what {
+            0..8 => (true, Outcome::Unknown, slow_us),
+            8..14 => (false, Outcome::Unknown, slow_us),
+            14..18 => (false, throttled(ThrottleScope::Session, hint), quick_us),
+            18..21 => (false, throttled(ThrottleScope::Pair, hint), quick_us),
+            21..23 => (false, throttled(ThrottleScope::Account, hint), quick_us),
+            23..33 => (false, Outcome::Retryable, quick_us),
+            33..36 => (false, Outcome::Permanent, quick_us),
+            36..39 => (false, Outcome::SessionDown { connection: Connection::LoggedOut }, quick_us),
+            39..49 => (true, submitted, slow_us),
+            _ => (true, submitted, quick_us),
+        };
+        (Answer { accepts, outcome, after_us }, ids)
+    }
+
+    pub(crate) fn accept(&mut self, call: &Call, called_us: i64, [provider_id, whatsapp_id]: [String; 2]) {
+        self.accepted.push(Acceptance { id: call.message_id, called_us, provider_id, whatsapp_id });
+    }
+
+    pub(crate) fn acceptances(&self, id: Uuid) -> impl Iterator<Item = &Acceptance> {
+        self.accepted.iter().filter(move |accepted| accepted.id == id)
+    }
+}
+
+fn throttled(scope: ThrottleScope, retry_after_ms: Option<u64>) -> Outcome {
+    Outcome::Throttled { scope, retry_after_ms }
+}
