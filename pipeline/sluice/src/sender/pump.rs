@@ -16,21 +16,20 @@ use sluice_kafka::group::{self, GroupConsumer, StartAt};
 use sluice_kafka::record::{Partition, Record};
 use sluice_kafka::tail::{self, Tail};
 use sluice_schemas::codec::SchemaRef;
+use sluice_schemas::headers;
 use sluice_schemas::topics::Topic;
-use sluice_schemas::{Facet, headers};
 use sluice_whatsapp::client::Client;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::Caller;
 use super::evidence::Evidence;
-use super::ledger::{Following, Reader, Trouble};
-use super::writer::{LedgerTicket, Reports, Writer};
-use super::{notes, requests, sessions};
+use super::ledger::{Following, Reader};
+use super::notes;
+use super::writer::{Reports, Writer};
 use crate::dead_letters::{Cause, DeadLetters};
 use crate::deps::Deps;
-use crate::directory::Change;
 
 /// Results, reports and notices taken at once.
 const TAKE_MAX: usize = 1_000;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sluice_core::sender::{BadRequest, Request};
 use sluice_kafka::record::Record;
 use sluice_kafka::registry::{Codec, DecodeError};
@@ -46,7 +45,7 @@ fn with_command(record: &Record, command: Result<Arc<OutboundCommand>, BadReques
         timestamp_ms: record.timestamp_ms,
         hops: record.header_str(headers::HOPS).and_then(|text| text.parse().ok()).unwrap_or(0),
         traceparent: record.header_str(headers::TRACEPARENT).map(str::to_owned),
-        raw: record.value.clone().unwrap_or_else(Bytes::new),
+        raw: record.value.clone().unwrap_or_default(),
         command,
     }
 }
