@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::bridge::{Match, Stage as BridgeStage};
 use super::bulkhead::BulkheadIndex;
+use super::doubt::RESEND;
 use super::facts::Fact;
 use super::ledger::Key;
 use super::message::{Claim, Doubt, End, Next, Open, Stage, Unsent};
@@ -273,7 +274,7 @@ impl Sender {
     /// What an outcome says of the echo that may come; a match if one is there already.
     fn advance_by(&mut self, partition: i32, id: Uuid, fact: &Fact, out: &mut Vec<Effect>) -> Option<Match> {
         // Decided by policy, ours or a former owner's: it may have been sent all the same.
-        let is_guess = |error: &SendError| matches!(error.code.as_str(), "in_doubt" | "in_doubt_resend");
+        let is_guess = |error: &SendError| matches!(error.code.as_str(), "in_doubt" | RESEND);
         let guessed = fact.error.as_ref().is_some_and(is_guess);
         match (fact.status, &fact.provider_message_id, &fact.whatsapp_message_id) {
             (Status::Submitted, _, Some(whatsapp_id)) => {
@@ -296,6 +297,7 @@ impl Sender {
         let Some(epoch) = self.epoch(partition) else { return };
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.turn += 1;
+        open.evidence = None;
         let turn = open.turn;
         let ends = matches!(next, Next::Done(_));
         let queued = std::mem::replace(&mut open.queued, false);
@@ -399,7 +401,7 @@ impl Sender {
         self.append_state(partition, id, epoch, entry, true, out);
     }
 
-    fn append_doubt(&mut self, partition: i32, id: Uuid, doubt: Doubt, out: &mut Vec<Effect>) {
+    pub(super) fn append_doubt(&mut self, partition: i32, id: Uuid, doubt: Doubt, out: &mut Vec<Effect>) {
         let now = self.now;
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         let (epoch, status_offset) = (part.epoch, part.status_offset);

@@ -7,6 +7,9 @@ use super::facts::{Fact, error};
 use super::message::{Doubt, End, Next, Stage};
 use super::{Effect, Note, Sender};
 
+/// Why an attempt in doubt is followed by another.
+pub(super) const RESEND: &str = "in_doubt_resend";
+
 impl Sender {
     /// The time to decide has come, or something that bears on it was read.
     pub(super) fn decide(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
@@ -15,6 +18,10 @@ impl Sender {
         let seen_ms = part.status_seen_ms;
         let Some(open) = part.open.get(&id) else { return };
         let Stage::InDoubt(doubt) = open.stage.clone() else { return };
+        if let Some(echo) = open.evidence.clone() {
+            self.settle_by_echo(partition, id, &doubt, *echo, out);
+            return;
+        }
         if doubt.held || now_ms < doubt.decide_at_ms {
             self.arm(partition, id);
             return;
@@ -35,13 +42,12 @@ impl Sender {
                     next_attempt_at: Some(now_ms),
                     error: Some(error(
                         ErrorClass::Uncertain,
-                        "in_doubt_resend",
+                        RESEND,
                         "no evidence that it was sent; the policy says to send it again",
                     )),
                     ..Fact::default()
                 };
-                let next =
-                    Next::Queue { not_before_us: self.now.wall_us, reason: "in_doubt_resend".to_owned() };
+                let next = Next::Queue { not_before_us: self.now.wall_us, reason: RESEND.to_owned() };
                 self.settle(partition, id, fact, next, out);
             }
             InDoubtPolicy::Hold if !canceled => {

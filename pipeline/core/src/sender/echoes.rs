@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::bridge::{Echo, Match, Print, Span, Stage as BridgeStage};
 use super::doubt::settled;
 use super::facts::Fact;
-use super::message::Next;
+use super::message::{Doubt, Next, Stage};
 use super::session::SessionIndex;
 use super::{Effect, Note, Sender, Token};
 use crate::content::command_fingerprint;
@@ -51,23 +51,43 @@ impl Sender {
                 };
                 self.publish_whatsapp_id(session, found.id, provider_message_id, told, out);
             }
-            BridgeStage::InDoubt => {
-                let Some(doubt) = self.doubt_of(partition, &found.id) else { return };
-                out.push(Effect::Note(Note::DoubtSettled { message_id: found.id, how: "evidence" }));
-                let fact = Fact {
-                    status: Status::Submitted,
-                    claim: Some((doubt.claim_epoch, doubt.claim_seq)),
-                    whatsapp_message_id: Some(found.echo.whatsapp_id),
-                    chat_id: found.echo.chat_id,
-                    evidence_event_id: Some(found.echo.event_id),
-                    source: Source::Sender,
-                    occurred_at: Some(found.echo.at_ms),
-                    ..Fact::default()
-                };
-                let next = Next::Done(settled(Status::Submitted, &doubt, None));
-                self.settle(partition, found.id, fact, next, out);
-            }
+            BridgeStage::InDoubt => self.note_evidence(partition, found.id, found.echo, out),
         }
+    }
+
+    /// An echo is evidence once a record of ours written after it is read back: an owner that was fenced off and
+    /// does not know it yet does not know either whose echoes come.
+    fn note_evidence(&mut self, partition: i32, id: Uuid, echo: Echo, out: &mut Vec<Effect>) {
+        let Some(doubt) = self.doubt_of(partition, &id) else { return };
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        open.evidence = Some(Box::new(echo));
+        if matches!(open.stage, Stage::InDoubt(_)) {
+            self.append_doubt(partition, id, doubt, out);
+        }
+    }
+
+    /// An attempt in doubt was made: its echo came.
+    pub(super) fn settle_by_echo(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        doubt: &Doubt,
+        echo: Echo,
+        out: &mut Vec<Effect>,
+    ) {
+        out.push(Effect::Note(Note::DoubtSettled { message_id: id, how: "evidence" }));
+        let fact = Fact {
+            status: Status::Submitted,
+            claim: Some((doubt.claim_epoch, doubt.claim_seq)),
+            whatsapp_message_id: Some(echo.whatsapp_id),
+            chat_id: echo.chat_id,
+            evidence_event_id: Some(echo.event_id),
+            source: Source::Sender,
+            occurred_at: Some(echo.at_ms),
+            ..Fact::default()
+        };
+        let next = Next::Done(settled(Status::Submitted, doubt, None));
+        self.settle(partition, id, fact, next, out);
     }
 
     fn publish_whatsapp_id(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sluice_schemas::{LedgerEntry, Order, OutboundCommand, Priority, SendError, Status};
 use uuid::Uuid;
 
-use super::bridge::Print;
+use super::bridge::{Echo, Print};
 use super::bulkhead::BulkheadIndex;
 use super::io::CallId;
 use super::session::SessionIndex;
@@ -192,6 +192,8 @@ pub(super) struct Open {
     pub(super) due_us: Option<i64>,
     /// Whether its chat's queue holds it.
     pub(super) queued: bool,
+    /// The echo that is its own, while the record that comes before taking it for evidence is not yet read back.
+    pub(super) evidence: Option<Box<Echo>>,
     /// How many outcomes were stated; an ack of an earlier one is stale.
     pub(super) turn: u32,
     /// What an echo of it would show, if echoes are matched.
@@ -232,6 +234,7 @@ impl Open {
             recorded: Recorded::default(),
             due_us: None,
             queued: false,
+            evidence: None,
             turn: 0,
             print: None,
         }

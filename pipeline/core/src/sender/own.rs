@@ -3,6 +3,7 @@
 use sluice_schemas::{EntryKind, LedgerEntry, Source, Status};
 use uuid::Uuid;
 
+use super::doubt::RESEND;
 use super::facts::Fact;
 use super::ledger::Key;
 use super::message::{Doubt, Next, Stage, Unsent};
@@ -121,6 +122,10 @@ impl Sender {
                 None
             }
             _ => {
+                if entry.reason.as_deref() == Some(RESEND) {
+                    self.add_candidate(partition, id, entry.at, super::bridge::Stage::Rival);
+                }
+                let open = self.open_mut(partition, &id)?;
                 open.stage =
                     Stage::Retrying { not_before_us: entry.not_before.unwrap_or(0).saturating_mul(1000) };
                 self.wait_for_retry(partition, id);

@@ -433,3 +433,16 @@ fn an_owner_that_does_not_know_it_was_fenced_says_of_nothing_that_it_was_not_sen
     world.resume_reads();
     assert!(!world.told("k1").contains(&Status::Expired));
 }
+
+#[test]
+fn an_echo_settles_a_doubt_only_for_an_owner_that_still_is_one() {
+    let mut world = World::new();
+    world.put("s1", |config| config.needs_bridge = true);
+    world.send(text("s1", "k1", "+15551230001", "hi"));
+    world.answer(0, Outcome::Unknown);
+    world.pause_reads = true;
+    world.foreign_fence();
+    world.echo("s1", "+15551230001", "hi", "3EB0");
+    world.resume_reads();
+    assert!(!world.told("k1").contains(&Status::Submitted), "the other's messages are echoed now");
+}
