@@ -63,8 +63,8 @@ impl MockKafka {
         self.awake(|| self.cluster.create_topic(name, partitions, 1))
     }
 
-    /// Runs operations of the cluster and keeps it awake meanwhile. Its thread misses an operation that comes just
-    /// after it has served another, and sleeps for a second over it unless a connection wakes it.
+    /// Runs operations of the cluster and keeps it awake meanwhile. Its thread misses an operation that comes
+    /// just after it has served another, and sleeps for a second over it unless a connection wakes it.
     fn awake<T>(&self, operate: impl FnOnce() -> T) -> T {
         let address = self.settings.bootstrap_servers.as_str();
         std::thread::scope(|scope| {

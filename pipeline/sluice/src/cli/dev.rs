@@ -103,7 +103,8 @@ fn taken_port(error: anyhow::Error) -> Failure {
         .any(|cause| cause.kind() == std::io::ErrorKind::AddrInUse);
     if in_use {
         return Failure::Usage(format!(
-            "{error:#}\nAnother process has this port: stop it, or use others with --port-base N or --ephemeral-ports"
+            "{error:#}\nAnother process has this port: stop it, or use others with --port-base N or \
+             --ephemeral-ports"
         ));
     }
     Failure::Failed(error)

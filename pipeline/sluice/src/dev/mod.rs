@@ -1,11 +1,11 @@
 //! `sluice dev`: everything in one process, and nothing to set up.
 //!
-//! The same roles through the same topics as in production, on librdkafka's in-process cluster, with the message
-//! store in memory, the schemas of this build under fixed ids, and a simulated provider that is called over real
-//! HTTP and posts real webhooks. Brokers, registry and store can be real ones.
+//! The same roles through the same topics as in production, on librdkafka's in-process cluster, with the
+//! message store in memory, the schemas of this build under fixed ids, and a simulated provider that is
+//! called over real HTTP and posts real webhooks. Brokers, registry and store can be real ones.
 //!
-//! The in-process cluster keeps, silently, only the last 5 MiB or 100,000 batches of each partition, and the store
-//! in memory a bounded number of messages: dev is for trying, and forgets all when it ends.
+//! The in-process cluster keeps, silently, only the last 5 MiB or 100,000 batches of each partition, and the
+//! store in memory a bounded number of messages: dev is for trying, and forgets all when it ends.
 
 pub(crate) mod banner;
 pub mod demo;
@@ -85,8 +85,8 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// Starts everything as components of `life`, seeds the demo sessions and waits until all is ready. Whoever
-    /// calls it then runs `life`, for as long as this is kept.
+    /// Starts everything as components of `life`, seeds the demo sessions and waits until all is ready.
+    /// Whoever calls it then runs `life`, for as long as this is kept.
     ///
     /// # Errors
     /// If a port is taken, a server given cannot be used, or something is not ready in time.
@@ -134,8 +134,8 @@ impl Dev {
         self.kafka.is_some()
     }
 
-    /// Lets the in-process Kafka run until the process ends, for a process about to end: the last clients to close
-    /// would else complain that it is gone.
+    /// Lets the in-process Kafka run until the process ends, for a process about to end: the last clients to
+    /// close would else complain that it is gone.
     pub(crate) fn leave_kafka_running(&mut self) {
         if let Some(kafka) = self.kafka.take() {
             std::mem::forget(kafka);
@@ -221,7 +221,8 @@ async fn store(scylla: &Option<Vec<String>>, settings: &Settings) -> anyhow::Res
     MessageStore::connect(&settings.store).await.with_context(|| format!("--scylla {nodes}"))
 }
 
-/// The endpoint for programs on this machine, unless there is a real registry. Gives the URL of the one or the other.
+/// The endpoint for programs on this machine, unless there is a real registry. Gives the URL of the one or
+/// the other.
 async fn serve_registry(
     real: &Option<String>,
     listen: std::net::SocketAddr,

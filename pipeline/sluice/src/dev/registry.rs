@@ -1,6 +1,6 @@
-//! A read-only schema registry for programs on this machine: the part of the Confluent API with which a producer or
-//! consumer finds the schemas of this build. Registering a schema that is there already gives its id; nothing else
-//! can be registered.
+//! A read-only schema registry for programs on this machine: the part of the Confluent API with which a
+//! producer or consumer finds the schemas of this build. Registering a schema that is there already gives its
+//! id; nothing else can be registered.
 
 use std::sync::Arc;
 
@@ -135,8 +135,8 @@ async fn register(
         _ => error(
             StatusCode::UNPROCESSABLE_ENTITY,
             42205,
-            "this registry is read-only and has the schemas of this build of sluice; use a registry of your own with \
-             --registry URL",
+            "this registry is read-only and has the schemas of this build of sluice; use a registry of your \
+             own with --registry URL",
         ),
     }
 }

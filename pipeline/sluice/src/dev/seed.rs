@@ -12,7 +12,8 @@ use super::{Dev, SESSIONS, TENANT};
 const ACCOUNT: &str = "demo-wasender";
 /// Its token at the simulated provider.
 pub(super) const PERSONAL_TOKEN: &str = "demo-personal-token";
-/// Sends of a session in a minute that Sluice allows itself: a paid plan's 256 with room for clocks and networks.
+/// Sends of a session in a minute that Sluice allows itself: a paid plan's 256 with room for clocks and
+/// networks.
 const SENDS_PER_MINUTE: u32 = 250;
 
 /// The id of a demo session, from 1.
@@ -20,7 +21,8 @@ pub(super) fn session_id(number: u32) -> String {
     format!("demo-{number:02}")
 }
 
-/// What the simulated provider allows a session: a paid plan, and no bunching, so that a breach would show soon.
+/// What the simulated provider allows a session: a paid plan, and no bunching, so that a breach would show
+/// soon.
 pub(super) fn provider_windows() -> Vec<Window> {
     vec![Window { count: 256, per_ms: 60_000 }, Window { count: 10, per_ms: 2_000 }]
 }

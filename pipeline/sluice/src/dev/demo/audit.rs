@@ -1,5 +1,5 @@
-//! Whether the books balance: what the topics tell, what the reads tell and what the provider knows must be one
-//! story. Pure.
+//! Whether the books balance: what the topics tell, what the reads tell and what the provider knows must be
+//! one story. Pure.
 
 use sluice_schemas::Status;
 use uuid::Uuid;

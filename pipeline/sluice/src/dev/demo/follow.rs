@@ -56,8 +56,8 @@ async fn read<T: codec::Record>(
             Event::Rewound { partition, .. } => {
                 tokio::time::timeout(CLOSE_WITHIN, tail.close()).await.ok();
                 anyhow::bail!(
-                    "partition {partition} lost records before the demo read them: the in-process Kafka keeps 5 MiB of \
-                     each; send fewer messages, or use --kafka"
+                    "partition {partition} lost records before the demo read them: the in-process Kafka keeps \
+                     5 MiB of each; send fewer messages, or use --kafka"
                 );
             }
             Event::Error(error) => tracing::warn!(%error, "the demo's reader; going on"),
@@ -69,6 +69,9 @@ async fn read<T: codec::Record>(
 fn decode<T: codec::Record>(codec: &Codec<T>, record: &Record) -> Option<T> {
     codec
         .decode(record)
-        .inspect_err(|error| tracing::warn!(partition = %record.partition, offset = record.offset, %error, "left out of the books"))
+        .inspect_err(|error| {
+            let (partition, offset) = (&record.partition, record.offset);
+            tracing::warn!(%partition, offset, %error, "left out of the books");
+        })
         .ok()
 }

@@ -1,4 +1,5 @@
-//! `sluice dev --demo N`: sends N messages with mixed faults, waits until all has settled, and checks the books.
+//! `sluice dev --demo N`: sends N messages with mixed faults, waits until all has settled, and checks the
+//! books.
 
 mod audit;
 mod books;
@@ -21,8 +22,9 @@ use self::plan::Planned;
 pub use self::show::Show;
 use super::{Dev, Shared, lock};
 
-/// Most messages on the in-process cluster. It keeps 5 MiB of a partition, none of which may be lost before it is
-/// read, and looks records up in a list: 10,000 were measured to balance (230 s), beyond that it is slow.
+/// Most messages on the in-process cluster. It keeps 5 MiB of a partition, none of which may be lost before
+/// it is read, and looks records up in a list: 10,000 were measured to balance (230 s), beyond that it is
+/// slow.
 pub const MESSAGES_MAX: u32 = 10_000;
 /// How long nothing may have come in before all counts as settled.
 const QUIET: Duration = Duration::from_secs(2);
@@ -117,7 +119,8 @@ struct Told<'a> {
     findings: &'a [String],
 }
 
-/// Waits until every message has an end or stays in doubt, no webhook is on its way and nothing more comes in.
+/// Waits until every message has an end or stays in doubt, no webhook is on its way and nothing more comes
+/// in.
 async fn settle(dev: &Dev, books: &Shared<Books>, within: Duration) -> bool {
     let decisions = dev.deps.settings.sender.decisions(&dev.deps.settings.deployment);
     let doubt_ms = decisions.doubt_wait_ms() + DOUBT_SLACK_MS;

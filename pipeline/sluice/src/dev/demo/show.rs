@@ -47,7 +47,8 @@ impl Show {
             tokio::time::sleep(pause).await;
             let now = lock(books).progress();
             let line = format!(
-                "{:>4} s  accepted {}/{messages} · submitted {} · delivered {} · read {} · in doubt {} · ended {} · taken by the provider {}",
+                "{:>4} s  accepted {}/{messages} · submitted {} · delivered {} · read {} · in doubt {} · \
+                 ended {} · taken by the provider {}",
                 began.elapsed().as_secs(),
                 now.accepted,
                 now.submitted,
@@ -116,8 +117,8 @@ Demo of {} messages, {} s
     text.push('\n');
     if told.findings.is_empty() {
         text.push_str(
-            "The books balance: every accepted message has one end or is in doubt, the provider got none twice without \
-             an IN_DOUBT on record, and no rate limit was broken.\n",
+            "The books balance: every accepted message has one end or is in doubt, the provider got none \
+             twice without an IN_DOUBT on record, and no rate limit was broken.\n",
         );
         return text;
     }
