@@ -15,4 +15,5 @@ mod producers;
 mod query;
 mod rebalance;
 mod reducer;
+mod soak;
 mod world;

@@ -72,11 +72,22 @@ impl Facts {
         own.map(|(record, fact)| (record.timestamp_ms, fact.clone())).collect()
     }
 
-    /// The end of a message for the sender, unless it has told since that the message goes on.
+    /// The end of a message for the sender, if nothing is open any more: what is told of its latest claim is an
+    /// end, and every claim in doubt is settled. The order of the facts does not count, for an owner that froze
+    /// may tell late.
     pub fn end_of(&self, id: Uuid) -> Option<Status> {
-        let told = self.statuses_of(id).into_iter().rev();
-        let goes_on = |status: &Status| matches!(status, Status::InDoubt | Status::Retrying | Status::Held);
-        told.into_iter().find(|status| is_end(status) || goes_on(status)).filter(is_end)
+        let told: Vec<_> = self.of(id).into_iter().map(|(_, fact)| fact).collect();
+        let claim = |fact: &MessageStatus| (fact.claim_epoch, fact.claim_seq);
+        let goes_on = |status| matches!(status, Status::Retrying | Status::Held);
+        let steps: Vec<_> = told.iter().filter(|fact| is_end(&fact.status) || goes_on(fact.status)).collect();
+        // An end without a claim is told by an owner that will make none.
+        if let Some(unsent) = steps.iter().find(|fact| is_end(&fact.status) && fact.claim_epoch.is_none()) {
+            return Some(unsent.status);
+        }
+        let mut doubts = told.iter().filter(|fact| fact.status == Status::InDoubt);
+        let settled = doubts.all(|doubt| steps.iter().any(|step| claim(step) == claim(doubt)));
+        let last = steps.iter().max_by_key(|fact| claim(fact))?.status;
+        (settled && is_end(&last)).then_some(last)
     }
 
     /// Facts by message.
