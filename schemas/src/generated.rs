@@ -1053,7 +1053,7 @@ pub struct LedgerEntry {
     pub attempt: Option<i32>,
     /// CLAIMED, IN_DOUBT: where to begin to look for evidence in messages.status.
     pub status_offset: Option<i64>,
-    /// CLAIMED, DONE, QUEUED: per bucket of the session, time in microseconds (decimal) at which it is empty again.
+    /// CLAIMED, DONE, QUEUED: per bucket of the session its limit and the time in microseconds at which it is empty again, as count/per_ms/burst:time.
     pub tats: Vec<String>,
     /// Session not before this time.
     pub throttled_until: Option<i64>,

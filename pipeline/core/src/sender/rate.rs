@@ -1,5 +1,6 @@
 //! Rate buckets of a session: GCRA, so that one number per bucket is its whole state and can ride on every
-//! ledger record.
+//! ledger record, together with the limit it belongs to: limits change, and the state of one says nothing of
+//! another.
 //!
 //! A limit is `count` sends in any window of `per`. With a burst `b` the emission interval is
 //! `per / (count − b + 1)`: a window then holds at most `b` sends at its start and one per interval after,
@@ -8,40 +9,66 @@
 use sluice_schemas::RateLimit;
 
 /// One bucket. `tat_us` is the theoretical arrival time of GCRA, wall clock, microseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Bucket {
+    limit: RateLimit,
     interval_us: i64,
     tolerance_us: i64,
     tat_us: i64,
 }
 
+impl Bucket {
+    fn new(limit: &RateLimit) -> Self {
+        let count = i64::from(limit.count.max(1));
+        let burst = i64::from(limit.burst.max(1)).min(count);
+        let per_us = limit.per_ms.max(1).saturating_mul(1000);
+        // Rounded up, so that rounding never lets one more send into a window.
+        let interval_us = per_us.saturating_add(count - burst) / (count - burst + 1);
+        let tolerance_us = interval_us.saturating_mul(burst - 1);
+        Self { limit: limit.clone(), interval_us, tolerance_us, tat_us: 0 }
+    }
+
+    /// `count/per_ms/burst:tat_us`.
+    fn to_text(&self) -> String {
+        let RateLimit { count, per_ms, burst } = &self.limit;
+        format!("{count}/{per_ms}/{burst}:{}", self.tat_us)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (limit, tat_us) = text.split_once(':')?;
+        let mut parts = limit.split('/');
+        let limit = RateLimit {
+            count: parts.next()?.parse().ok()?,
+            per_ms: parts.next()?.parse().ok()?,
+            burst: parts.next()?.parse().ok()?,
+        };
+        Some(Self { tat_us: tat_us.parse().ok()?, ..Self::new(&limit) })
+    }
+}
+
 /// All buckets of a session; a send must fit every one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Buckets {
     buckets: Vec<Bucket>,
+    /// Latest send counted, wall µs.
+    last_us: Option<i64>,
 }
 
 impl Buckets {
     /// Buckets for these limits, all empty. A limit with a count below 1 allows one send per window.
     pub fn new(limits: &[RateLimit]) -> Self {
-        let buckets = limits
-            .iter()
-            .map(|limit| {
-                let count = i64::from(limit.count.max(1));
-                let burst = i64::from(limit.burst.max(1)).min(count);
-                let per_us = limit.per_ms.max(1).saturating_mul(1000);
-                // Rounded up, so that rounding never lets one more send into a window.
-                let interval_us = (per_us + count - burst) / (count - burst + 1);
-                Bucket { interval_us, tolerance_us: interval_us.saturating_mul(burst - 1), tat_us: 0 }
-            })
-            .collect();
-        Self { buckets }
+        Self { buckets: limits.iter().map(Bucket::new).collect(), last_us: None }
     }
 
-    /// Takes over the state of `earlier`, bucket by bucket, when limits change: what was used stays used.
+    /// Takes over what `earlier` counted when limits change: the state of a limit that stays; a new limit
+    /// counts from the latest send on.
     pub fn carry_over(&mut self, earlier: &Self) {
-        for (bucket, old) in self.buckets.iter_mut().zip(&earlier.buckets) {
-            bucket.tat_us = old.tat_us;
+        self.last_us = earlier.last_us;
+        for bucket in &mut self.buckets {
+            bucket.tat_us = match earlier.buckets.iter().find(|old| old.limit == bucket.limit) {
+                Some(old) => old.tat_us,
+                None => earlier.last_us.map_or(0, |last| last.saturating_add(bucket.interval_us)),
+            };
         }
     }
 
@@ -60,6 +87,7 @@ impl Buckets {
 
     /// Counts a send that starts at `at_us`.
     pub fn take(&mut self, at_us: i64) {
+        self.last_us = self.last_us.max(Some(at_us));
         for bucket in &mut self.buckets {
             bucket.tat_us = bucket.tat_us.max(at_us).saturating_add(bucket.interval_us);
         }
@@ -68,6 +96,7 @@ impl Buckets {
     /// The provider may have counted the latest send as late as `at_us` (its answer came then): the next
     /// interval begins there.
     pub fn arrived_by(&mut self, at_us: i64) {
+        self.last_us = self.last_us.max(Some(at_us));
         for bucket in &mut self.buckets {
             bucket.tat_us = bucket.tat_us.max(at_us.saturating_add(bucket.interval_us));
         }
@@ -79,14 +108,34 @@ impl Buckets {
         for _ in 0..reserved {
             copy.take(at_us);
         }
-        copy.buckets.iter().map(|b| b.tat_us.to_string()).collect()
+        copy.buckets.iter().map(Bucket::to_text).collect()
     }
 
-    /// Takes the later of the own and the recorded state, bucket by bucket.
+    /// Takes the later of the own and the recorded state of each limit; what is recorded of others is ignored.
     pub fn restore(&mut self, tats: &[String]) {
-        for (bucket, tat) in self.buckets.iter_mut().zip(tats) {
-            if let Ok(tat_us) = tat.parse::<i64>() {
-                bucket.tat_us = bucket.tat_us.max(tat_us);
+        self.restore_from(&Self::recorded(tats));
+    }
+
+    /// The same, from states read earlier.
+    pub(super) fn restore_from(&mut self, recorded: &Self) {
+        for bucket in &mut self.buckets {
+            for known in recorded.buckets.iter().filter(|known| known.limit == bucket.limit) {
+                bucket.tat_us = bucket.tat_us.max(known.tat_us);
+            }
+        }
+    }
+
+    /// What a ledger record says, for when the limits are known.
+    pub(super) fn recorded(tats: &[String]) -> Self {
+        Self { buckets: tats.iter().filter_map(|text| Bucket::parse(text)).collect(), last_us: None }
+    }
+
+    /// Adds what another record says.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for bucket in other.buckets {
+            match self.buckets.iter_mut().find(|known| known.limit == bucket.limit) {
+                Some(known) => known.tat_us = known.tat_us.max(bucket.tat_us),
+                None => self.buckets.push(bucket),
             }
         }
     }
@@ -140,10 +189,33 @@ mod tests {
     fn restore_takes_the_later_state() {
         let mut buckets = Buckets::new(&[limit(1, 5_000, 1)]);
         buckets.take(1_000_000);
-        buckets.restore(&["2".into()]);
+        buckets.restore(&["1/5000/1:2".into()]);
         assert_eq!(buckets.ready_at_us(0), 6_000_000);
-        buckets.restore(&["9000000".into()]);
+        buckets.restore(&["1/5000/1:9000000".into()]);
         assert_eq!(buckets.ready_at_us(0), 9_000_000);
         assert_eq!(buckets.ready_at_us(1), 14_000_000);
+    }
+
+    #[test]
+    fn the_state_of_one_limit_says_nothing_of_another() {
+        let day = limit(50, 86_400_000, 50);
+        let mut buckets = Buckets::new(std::slice::from_ref(&day));
+        for _ in 0..50 {
+            buckets.take(1_000_000);
+        }
+        let recorded = buckets.tats(0, 1_000_000);
+        let mut changed = Buckets::new(&[limit(1, 60_000, 1), day]);
+        changed.carry_over(&buckets);
+        changed.restore(&recorded);
+        let day_only = buckets.ready_at_us(0);
+        assert_eq!(
+            changed.ready_at_us(0),
+            day_only,
+            "the limit that stays keeps its state wherever it stands"
+        );
+        let mut minute = Buckets::new(&[limit(1, 60_000, 1)]);
+        minute.carry_over(&buckets);
+        minute.restore(&recorded);
+        assert_eq!(minute.ready_at_us(0), 61_000_000, "a new one counts from the latest send, not for days");
     }
 }

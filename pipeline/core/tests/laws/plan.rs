@@ -51,6 +51,8 @@ pub(crate) struct Line {
     pub(crate) paused: bool,
     pub(crate) down: bool,
     pub(crate) connection_at_ms: i64,
+    /// Whether its limits were changed: owners learn of that at different times.
+    pub(crate) relimited: bool,
 }
 
 /// One record of the requests topic.
@@ -108,20 +110,27 @@ pub(crate) fn sessions(rng: &mut Rng) -> Vec<Line> {
             paused: false,
             down: false,
             connection_at_ms: 0,
+            relimited: false,
         })
         .collect()
 }
 
-fn config(rng: &mut Rng, urls: usize, slots: u32) -> SessionConfig {
-    let limits = match rng.below(4) {
+/// Draws the limits of a session.
+pub(crate) fn limits(rng: &mut Rng) -> Vec<RateLimit> {
+    match rng.below(5) {
         0 => vec![],
         1 => vec![RateLimit { count: 1, per_ms: 3_000, burst: 1 }],
         2 => vec![RateLimit { count: 3, per_ms: 10_000, burst: 3 }],
+        3 => vec![RateLimit { count: 50, per_ms: 86_400_000, burst: 50 }],
         _ => vec![
             RateLimit { count: 2, per_ms: 2_000, burst: 1 },
             RateLimit { count: 10, per_ms: 60_000, burst: 5 },
         ],
-    };
+    }
+}
+
+fn config(rng: &mut Rng, urls: usize, slots: u32) -> SessionConfig {
+    let limits = limits(rng);
     let policies = [InDoubtPolicy::Resend, InDoubtPolicy::Fail, InDoubtPolicy::Hold];
     SessionConfig {
         tenant_id: format!("t{}", rng.below(2)),

@@ -118,7 +118,7 @@ impl World {
         if self.owners[at.owner].life != at.life && self.rng.chance(50) {
             return;
         }
-        self.check_status(&status);
+        self.check_status(epoch, &status);
         self.state(epoch, status);
         let offset = self.statuses.len() as i64;
         if token != Token::None {
