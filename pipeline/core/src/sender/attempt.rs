@@ -569,9 +569,12 @@ impl Sender {
                 bulkhead.throttled_until_us = bulkhead.throttled_until_us.max(until_us);
             }
             ThrottleScope::Pair => {
-                let (lane, chat) = (open.lane, open.chat.clone());
                 let state = self.sessions.get_mut(inflight.session);
-                state.chats.entry(chat).or_default().hold(lane, inflight.message_id, until_us);
+                if let Some(chat) = state.chats.get_mut(&open.chat) {
+                    chat.throttle(until_us);
+                    state.note_held_chat(open.chat.clone());
+                    self.wake_session(inflight.session, until_us);
+                }
             }
         }
         until_us

@@ -14,6 +14,8 @@ pub(super) struct Chat {
     busy: Option<Uuid>,
     /// Messages waiting for retry or in doubt, which keep their lane waiting until a time.
     holds: Vec<Hold>,
+    /// The provider asked to wait with this recipient, every lane, wall µs.
+    throttled_until_us: i64,
     /// Whether the session's ready queue holds this chat.
     pub(super) is_ready: bool,
 }
@@ -38,7 +40,7 @@ impl Chat {
 
     /// The lane whose head may go now.
     pub(super) fn ready_lane(&self, now_us: i64) -> Option<Lane> {
-        if self.busy.is_some() {
+        if self.busy.is_some() || self.throttled_until_us > now_us {
             return None;
         }
         Lane::ALL
@@ -50,9 +52,15 @@ impl Chat {
         self.holds.iter().any(|hold| hold.lane == lane && hold.until_us > now_us)
     }
 
+    /// Nothing of the chat goes before `until_us`.
+    pub(super) fn throttle(&mut self, until_us: i64) {
+        self.throttled_until_us = self.throttled_until_us.max(until_us);
+    }
+
     /// When the earliest hold ends, if something waits behind one.
     pub(super) fn held_until_us(&self, now_us: i64) -> Option<i64> {
-        self.holds.iter().map(|hold| hold.until_us).filter(|until| *until > now_us).min()
+        let holds = self.holds.iter().map(|hold| hold.until_us);
+        holds.chain([self.throttled_until_us]).filter(|until| *until > now_us).min()
     }
 
     /// Takes the head of `lane` and makes it the message in flight.
@@ -114,6 +122,16 @@ mod tests {
         assert_eq!(chat.ready_lane(0), None);
         chat.release(id(3));
         assert_eq!(chat.take(Lane::Normal), Some(id(1)));
+    }
+
+    #[test]
+    fn a_throttled_chat_waits_in_every_lane() {
+        let mut chat = Chat::default();
+        chat.push(Lane::High, id(1));
+        chat.throttle(100);
+        assert_eq!(chat.ready_lane(50), None);
+        assert_eq!(chat.held_until_us(50), Some(100));
+        assert_eq!(chat.ready_lane(100), Some(Lane::High));
     }
 
     #[test]

@@ -137,6 +137,10 @@ impl Sender {
             _ => return,
         };
         out.push(Effect::Note(Note::DoubtSettled { message_id: id, how: "evidence" }));
+        if let Some(open) = self.open_mut(partition, &id).filter(|_| status.status == Status::Held) {
+            // Throttled, or the session was down: it used no attempt.
+            open.attempts = open.attempts.saturating_sub(1);
+        }
         self.settle_call(partition, id, fact, next, out);
     }
 

@@ -96,6 +96,8 @@ impl Sender {
         match entry.kind {
             EntryKind::Claimed | EntryKind::InDoubt => {
                 let claimed = entry.kind == EntryKind::Claimed;
+                // As far as anybody knows the claim was used.
+                open.attempts += u32::from(claimed);
                 let doubt = Doubt {
                     claim_epoch: entry.claim_epoch.unwrap_or(epoch),
                     claim_seq: entry.claim_seq.unwrap_or(0),

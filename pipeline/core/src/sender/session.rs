@@ -218,6 +218,9 @@ impl Session {
                 {
                     return Some(id);
                 }
+                if chat.is_idle() {
+                    self.chats.remove(&key);
+                }
             }
         }
         None

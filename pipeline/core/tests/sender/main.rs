@@ -446,3 +446,20 @@ fn an_echo_settles_a_doubt_only_for_an_owner_that_still_is_one() {
     world.resume_reads();
     assert!(!world.told("k1").contains(&Status::Submitted), "the other's messages are echoed now");
 }
+
+#[test]
+fn an_attempt_in_doubt_counts_as_an_attempt_for_the_next_owner_too() {
+    let mut world = World::new();
+    let resend =
+        |config: &mut sluice_core::sender::SessionConfig| config.in_doubt_policy = InDoubtPolicy::Resend;
+    world.put("s1", resend);
+    let mut once = text("s1", "k1", "+15551230001", "hi");
+    once.max_attempts = Some(1);
+    world.send(once);
+    world.crash();
+    world.put("s1", resend);
+    world.pass_ms(200_000);
+    world.status_caught_up();
+    assert_eq!(world.calls.len(), 0, "its only attempt may have been made");
+    assert_eq!(world.told("k1").last(), Some(&Status::Failed));
+}
