@@ -66,6 +66,15 @@ impl Bulkhead {
         line.sessions.push_back(session);
     }
 
+    /// Takes a session out of its tenant's line: it moved to another base URL.
+    pub(super) fn leave(&mut self, tenant: &Arc<str>, session: SessionIndex) {
+        let Some(line) = self.lines.get_mut(tenant) else { return };
+        line.sessions.retain(|waiting| *waiting != session);
+        if line.sessions.is_empty() {
+            self.turn.retain(|waiting| waiting != tenant);
+        }
+    }
+
     /// The session whose turn it is.
     pub(super) fn next(&mut self) -> Option<SessionIndex> {
         let tenant = self.turn.pop_front()?;
@@ -133,5 +142,18 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| bulkhead.next()).map(|s| s.for_tests_number()).collect();
         assert_eq!(&order[..6], &[0, 1, 100, 2, 3, 101]);
         assert_eq!(order.len(), 12);
+    }
+
+    #[test]
+    fn a_session_that_left_keeps_nobody_waiting() {
+        let mut bulkhead = Bulkhead::new(1);
+        let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
+        bulkhead.enter(&one, 1, SessionIndex::for_tests(1));
+        bulkhead.enter(&other, 1, SessionIndex::for_tests(2));
+        bulkhead.leave(&one, SessionIndex::for_tests(1));
+        assert_eq!(bulkhead.next().map(|s| s.for_tests_number()), Some(2));
+        bulkhead.enter(&one, 1, SessionIndex::for_tests(1));
+        assert_eq!(bulkhead.next().map(|s| s.for_tests_number()), Some(1));
+        assert_eq!(bulkhead.next(), None);
     }
 }

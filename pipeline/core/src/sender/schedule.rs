@@ -3,6 +3,7 @@
 use sluice_schemas::{ErrorClass, RateLimit, Status};
 use uuid::Uuid;
 
+use super::bulkhead::BulkheadIndex;
 use super::facts::{Fact, error};
 use super::message::{End, Next, Stage, Unsent};
 use super::rate::Buckets;
@@ -305,8 +306,8 @@ impl Sender {
             self.bulkheads.of(&config.base_url, slots)
         });
         let deleted = config.is_none() && self.sessions.get(session).config.is_some();
+        self.move_to(session, bulkhead);
         let state = self.sessions.get_mut(session);
-        state.bulkhead = bulkhead.or(state.bulkhead);
         state.configure(config);
         let look_ups = RateLimit {
             count: i32::try_from(self.settings.look_ups_per_minute).unwrap_or(i32::MAX),
@@ -323,6 +324,19 @@ impl Sender {
         }
         self.offer(session);
         self.pump(out);
+    }
+
+    /// The session waits at another base URL from now on; at the old one it may stand behind dead calls.
+    fn move_to(&mut self, session: SessionIndex, bulkhead: Option<BulkheadIndex>) {
+        let state = self.sessions.get_mut(session);
+        if bulkhead.is_none() || bulkhead == state.bulkhead {
+            return;
+        }
+        let old = std::mem::replace(&mut state.bulkhead, bulkhead);
+        if let Some(old) = old.filter(|_| std::mem::take(&mut state.in_line)) {
+            let tenant = state.tenant.clone();
+            self.bulkheads.get(old).leave(&tenant, session);
+        }
     }
 
     /// Ends what waits in a deleted session.

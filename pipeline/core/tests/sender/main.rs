@@ -463,3 +463,16 @@ fn an_attempt_in_doubt_counts_as_an_attempt_for_the_next_owner_too() {
     assert_eq!(world.calls.len(), 0, "its only attempt may have been made");
     assert_eq!(world.told("k1").last(), Some(&Status::Failed));
 }
+
+#[test]
+fn a_session_moved_to_another_base_url_does_not_wait_for_the_old_one() {
+    let mut world = World::new();
+    let one_slot = |config: &mut sluice_core::sender::SessionConfig| config.base_url_in_flight_max = Some(1);
+    world.put("s1", one_slot);
+    world.put("s2", one_slot);
+    world.send(text("s1", "k1", "+15551230001", "hangs"));
+    world.send(text("s2", "k2", "+15551230001", "waits"));
+    assert_eq!(world.texts(), ["hangs"]);
+    world.put("s2", |config| config.base_url = "http://other".into());
+    assert_eq!(world.texts(), ["hangs", "waits"]);
+}
