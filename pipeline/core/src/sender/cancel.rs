@@ -15,6 +15,13 @@ use super::{Effect, Request, Sender, Token};
 /// Cancels of messages that never came removed per step.
 const EXPIRED_PER_STEP: usize = 16;
 
+/// A cancel that stands in the log. It is its session's: a message of another session is none of its business.
+#[derive(Debug)]
+pub(super) struct Canceled {
+    pub(super) at_ms: i64,
+    pub(super) session_id: Box<str>,
+}
+
 impl Sender {
     pub(super) fn take_cancel(
         &mut self,
@@ -82,13 +89,19 @@ impl Sender {
     }
 
     /// A cancel stands in the log.
-    pub(super) fn read_cancel(&mut self, partition: i32, id: Uuid, at_ms: i64, out: &mut Vec<Effect>) {
+    pub(super) fn read_cancel(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        canceled: Canceled,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         let (epoch, done) = (part.epoch, part.done.get(&id));
         let requests = part.cancel_requests.remove(&id).unwrap_or_default();
         let Some(done) = done else {
-            part.cancels.insert(id, at_ms);
-            part.cancel_order.push_back((at_ms, id));
+            part.cancel_order.push_back((canceled.at_ms, id));
+            part.cancels.insert(id, canceled);
             for (offset, _) in requests {
                 self.settle_slot(partition, offset, out);
             }
@@ -104,6 +117,11 @@ impl Sender {
 
     /// A cancel that stands in the log reaches its message, if that is open.
     fn cancel_open(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get(&partition) else { return };
+        let Some(open) = part.open.get(&id) else { return };
+        if !part.is_canceled(&id, &open.command.session_id) {
+            return;
+        }
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.canceled = true;
         match open.stage {
@@ -129,7 +147,8 @@ impl Sender {
                     break;
                 }
                 let Some((at_ms, id)) = part.cancel_order.pop_front() else { break };
-                if part.cancels.get(&id) == Some(&at_ms) && !part.open.contains_key(&id) {
+                let is_same = part.cancels.get(&id).is_some_and(|canceled| canceled.at_ms == at_ms);
+                if is_same && !part.open.contains_key(&id) {
                     let (key, epoch) = (Key::Cancel(id), part.epoch);
                     out.push(Effect::Append { partition: *n, epoch, key, entry: None, urgent: false });
                 }

@@ -204,7 +204,10 @@ impl Sender {
         recipient: Arc<str>,
         hash: [u8; 32],
     ) -> Open {
-        let canceled = self.partitions.get(&request.partition).is_some_and(|p| p.cancels.contains_key(&id));
+        let canceled = self
+            .partitions
+            .get(&request.partition)
+            .is_some_and(|part| part.is_canceled(&id, &command.session_id));
         let accepted_at_ms = self.now.wall_ms();
         let session = self.sessions.of(&command.session_id, request.partition);
         Open {

@@ -70,8 +70,8 @@ struct Partition {
     claim_seq: i64,
     open: HashMap<Uuid, Open>,
     done: Box<dyn done::DoneStore>,
-    /// Cancels in the log of messages that are not done, with their time.
-    cancels: HashMap<Uuid, i64>,
+    /// Cancels in the log of messages that are not done.
+    cancels: HashMap<Uuid, cancel::Canceled>,
     /// The same in log order, to forget those whose message never comes.
     cancel_order: VecDeque<(i64, Uuid)>,
     /// Cancels, with the offsets of their requests, that wait to be read back.
@@ -116,6 +116,11 @@ impl Partition {
             status_offset: 0,
             status_seen_ms: i64::MIN,
         }
+    }
+
+    /// Whether a cancel of this message of this session stands in the log.
+    fn is_canceled(&self, id: &Uuid, session_id: &str) -> bool {
+        self.cancels.get(id).is_some_and(|canceled| *canceled.session_id == *session_id)
     }
 
     /// Whether decisions are made on it.

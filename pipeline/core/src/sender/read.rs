@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sluice_schemas::{LedgerEntry, OutboundCommand, Status};
 use uuid::Uuid;
 
+use super::cancel::Canceled;
 use super::done::Done;
 use super::facts::Fact;
 use super::intake::fact_of;
@@ -94,7 +95,10 @@ impl Sender {
             }
             (Key::Done(id), Some(entry)) => self.read_done(partition, id, *entry, out),
             (Key::Done(id), None) => part.done.remove(&id),
-            (Key::Cancel(id), Some(entry)) => self.read_cancel(partition, id, entry.at, out),
+            (Key::Cancel(id), Some(entry)) => {
+                let session_id = entry.session_id.unwrap_or_default().into_boxed_str();
+                self.read_cancel(partition, id, Canceled { at_ms: entry.at, session_id }, out);
+            }
             (Key::Cancel(id), None) => {
                 part.drop_leftover(id, read.key);
                 part.cancels.remove(&id);
@@ -164,7 +168,7 @@ impl Sender {
         let recipient: Arc<str> = entry.recipient.as_deref().unwrap_or_default().into();
         let session = self.sessions.of(&command.session_id, partition);
         let part = self.partitions.get_mut(&partition);
-        let canceled = part.as_ref().is_some_and(|part| part.cancels.contains_key(&id));
+        let canceled = part.as_ref().is_some_and(|part| part.is_canceled(&id, &command.session_id));
         let recorded = part.and_then(|part| part.strays.remove(&id)).unwrap_or_default();
         Open {
             recorded,

@@ -476,3 +476,16 @@ fn a_session_moved_to_another_base_url_does_not_wait_for_the_old_one() {
     world.put("s2", |config| config.base_url = "http://other".into());
     assert_eq!(world.texts(), ["hangs", "waits"]);
 }
+
+#[test]
+fn a_session_cancels_no_message_of_another() {
+    let mut world = World::new();
+    world.put("s1", |_| {});
+    world.put("s2", |_| {});
+    world.send(world::scheduled("s1", "k1", world.now.wall_ms() + 60_000));
+    let mut foreign = world::cancel("s2", "k1", "c1");
+    foreign.target_message_id = Some(sluice_schemas::ids::message_id("s1", "k1").to_string());
+    world.send(foreign);
+    world.pass_ms(61_000);
+    assert_eq!(world.texts(), ["later"]);
+}
