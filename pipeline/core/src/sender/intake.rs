@@ -136,11 +136,10 @@ impl Sender {
             self.publish_bare(partition, id, command, fact, token, out);
         } else if let Some(done) = done {
             self.publish_bare(partition, id, command, fact_of(&done), token, out);
-        } else if let Some((outcome, why)) =
-            self.open(partition, &id).and_then(|open| open.refusal.as_deref())
-        {
-            let fact = Fact { status: *outcome, error: Some(why.clone()), ..Fact::default() };
-            self.publish_bare(partition, id, command, fact, token, out);
+        } else if let Some(open) = self.open_mut(partition, &id).filter(|open| open.refusal.is_some()) {
+            if let Token::Intake { offset, .. } = token {
+                open.repeats.push(offset);
+            }
         } else {
             self.publish_accepted(partition, id, token, out);
         }

@@ -181,6 +181,8 @@ pub(super) struct Open {
     pub(super) canceled: bool,
     /// Why it is not accepted, if it is not.
     pub(super) refusal: Option<Box<(Status, SendError)>>,
+    /// Offsets of repeats of a refused request, told with it.
+    pub(super) repeats: Vec<i64>,
     /// The slot its claim holds, until its call takes it over.
     pub(super) slot: Option<BulkheadIndex>,
     /// Whether it counts in its session's backlog.
@@ -228,6 +230,7 @@ impl Open {
             accepted_read: false,
             canceled: false,
             refusal: None,
+            repeats: Vec::new(),
             slot: None,
             in_backlog: false,
             stage: Stage::Waiting,

@@ -197,8 +197,10 @@ impl Sender {
             self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
         }
         let Some(part) = self.partitions.get_mut(&partition) else { return };
-        if is_refusal(&entry) && part.open.get(&id).is_some_and(|open| open.accepted_read) {
-            // Its writer did not know that the request had been accepted: its word came too late, and was not told.
+        let is_known =
+            part.open.get(&id).is_some_and(|open| open.accepted_read) || part.done.get(&id).is_some();
+        if is_refusal(&entry) && is_known {
+            // Its writer did not know what became of the request: its word came too late, and was not told.
             return;
         }
         part.done.insert(
@@ -236,14 +238,16 @@ impl Sender {
         else {
             return;
         };
-        let fact = match open.refusal.as_deref() {
-            Some((outcome, why)) if *outcome == done.outcome => {
-                Fact { status: *outcome, error: Some(why.clone()), ..Fact::default() }
-            }
-            _ => fact_of(&done),
-        };
-        let token = Token::Intake { partition, epoch: part.epoch, offset: open.request_offset };
-        self.publish(partition, id, open, fact, token, out);
+        for offset in [open.request_offset].iter().chain(&open.repeats) {
+            let fact = match open.refusal.as_deref() {
+                Some((outcome, why)) if *outcome == done.outcome => {
+                    Fact { status: *outcome, error: Some(why.clone()), ..Fact::default() }
+                }
+                _ => fact_of(&done),
+            };
+            let token = Token::Intake { partition, epoch: part.epoch, offset: *offset };
+            self.publish(partition, id, open, fact, token, out);
+        }
     }
 
     fn read_state(
