@@ -112,7 +112,7 @@ impl Sender {
                 if claimed {
                     // The call may start as late as the claim's life allows: count it there, not before.
                     let used_at_ms = now_ms.max(entry.at.saturating_add(claim_ttl_ms));
-                    self.sessions.get_mut(session).buckets.take(used_at_ms.saturating_mul(1000));
+                    self.sessions.get_mut(session).count_claim(used_at_ms.saturating_mul(1000));
                 }
                 self.enter_doubt(partition, id, doubt, out);
                 Some(entry.at)

@@ -68,6 +68,8 @@ pub(super) struct Session {
     pub(super) buckets: Buckets,
     /// Latest bucket states read from the ledger, kept for when the limits are known.
     recorded: Buckets,
+    /// Sends counted by a restore before the limits were known, wall µs.
+    uncounted_us: Vec<i64>,
     pub(super) throttled_until_us: i64,
     /// Claims made and calls not started.
     pub(super) reserved: u32,
@@ -100,6 +102,7 @@ impl Session {
             down: None,
             buckets: Buckets::default(),
             recorded: Buckets::default(),
+            uncounted_us: Vec::new(),
             throttled_until_us: i64::MIN,
             reserved: 0,
             in_flight: 0,
@@ -121,10 +124,22 @@ impl Session {
             let mut buckets = Buckets::new(&config.limits);
             buckets.carry_over(&self.buckets);
             buckets.restore_from(&self.recorded);
+            for at_us in self.uncounted_us.drain(..) {
+                buckets.take(at_us);
+            }
             self.buckets = buckets;
             self.tenant = config.tenant_id.as_str().into();
         }
         self.config = config;
+    }
+
+    /// Counts a claim of a former owner as a send at `at_us`.
+    pub(super) fn count_claim(&mut self, at_us: i64) {
+        if self.config.is_some() {
+            self.buckets.take(at_us);
+        } else {
+            self.uncounted_us.push(at_us);
+        }
     }
 
     /// Takes what a ledger record says of the buckets.
@@ -229,6 +244,7 @@ impl Session {
     /// Forgets everything about messages; limits stay.
     pub(super) fn clear(&mut self) {
         self.chats.clear();
+        self.uncounted_us.clear();
         self.ready = Default::default();
         self.held_chats.clear();
         self.reserved = 0;

@@ -489,3 +489,21 @@ fn a_session_cancels_no_message_of_another() {
     world.pass_ms(61_000);
     assert_eq!(world.texts(), ["later"]);
 }
+
+#[test]
+fn an_open_claim_counts_also_when_the_limits_are_known_only_later() {
+    let mut world = World::new();
+    let two = |config: &mut sluice_core::sender::SessionConfig| {
+        config.limits = vec![RateLimit { count: 2, per_ms: 60_000, burst: 2 }];
+        config.max_in_flight = 2;
+    };
+    world.put("s1", two);
+    world.send(text("s1", "k1", "+15551230001", "one"));
+    world.answer(0, World::submitted("1"));
+    world.send(text("s1", "k2", "+15551230002", "two"));
+    world.send(text("s1", "k3", "+15551230003", "three"));
+    world.crash();
+    world.put("s1", two);
+    world.pass_ms(40_000);
+    assert_eq!(world.calls.len(), 0, "both of the window's sends may have been used");
+}
