@@ -5,6 +5,11 @@
 //! A limit is `count` sends in any window of `per`. With a burst `b` the emission interval is
 //! `per / (count − b + 1)`: a window then holds at most `b` sends at its start and one per interval after,
 //! which is `count`. So the limit holds in *every* window, also across a burst.
+//!
+//! What counts is when a send arrives, and that is known only to lie between the call's start and its answer. So
+//! the next interval begins at the answer, and of `m` calls at once up to `m − 1` may arrive late, in one window
+//! with those that follow: they are taken off the count like a burst. More calls at once than `count` are never
+//! allowed.
 
 use sluice_schemas::RateLimit;
 
@@ -18,12 +23,14 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(limit: &RateLimit) -> Self {
+    fn new(limit: &RateLimit, in_flight_max: u32) -> Self {
         let count = i64::from(limit.count.max(1));
-        let burst = i64::from(limit.burst.max(1)).min(count);
+        let late = (i64::from(in_flight_max) - 1).clamp(0, count - 1);
+        let burst = i64::from(limit.burst.max(1)).min(count - late);
         let per_us = limit.per_ms.max(1).saturating_mul(1000);
         // Rounded up, so that rounding never lets one more send into a window.
-        let interval_us = per_us.saturating_add(count - burst) / (count - burst + 1);
+        let steps = count - burst - late + 1;
+        let interval_us = per_us.saturating_add(steps - 1) / steps;
         let tolerance_us = interval_us.saturating_mul(burst - 1);
         Self { limit: limit.clone(), interval_us, tolerance_us, tat_us: 0 }
     }
@@ -42,7 +49,7 @@ impl Bucket {
             per_ms: parts.next()?.parse().ok()?,
             burst: parts.next()?.parse().ok()?,
         };
-        Some(Self { tat_us: tat_us.parse().ok()?, ..Self::new(&limit) })
+        Some(Self { tat_us: tat_us.parse().ok()?, ..Self::new(&limit, 1) })
     }
 }
 
@@ -52,12 +59,25 @@ pub struct Buckets {
     buckets: Vec<Bucket>,
     /// Latest send counted, wall µs.
     last_us: Option<i64>,
+    in_flight_max: u32,
 }
 
 impl Buckets {
-    /// Buckets for these limits, all empty. A limit with a count below 1 allows one send per window.
-    pub fn new(limits: &[RateLimit]) -> Self {
-        Self { buckets: limits.iter().map(Bucket::new).collect(), last_us: None }
+    /// Buckets for these limits, all empty, when up to `in_flight_max` calls may be under way. A limit with a count
+    /// below 1 allows one send per window.
+    pub fn new(limits: &[RateLimit], in_flight_max: u32) -> Self {
+        let counts = limits.iter().map(|limit| u32::try_from(limit.count.max(1)).unwrap_or(1));
+        let in_flight_max = counts.fold(in_flight_max.max(1), u32::min);
+        Self {
+            buckets: limits.iter().map(|limit| Bucket::new(limit, in_flight_max)).collect(),
+            last_us: None,
+            in_flight_max,
+        }
+    }
+
+    /// Calls at once under which the limits can be kept.
+    pub fn in_flight_max(&self) -> u32 {
+        self.in_flight_max
     }
 
     /// Takes over what `earlier` counted when limits change: the state of a limit that stays; a new limit
@@ -127,7 +147,7 @@ impl Buckets {
 
     /// What a ledger record says, for when the limits are known.
     pub(super) fn recorded(tats: &[String]) -> Self {
-        Self { buckets: tats.iter().filter_map(|text| Bucket::parse(text)).collect(), last_us: None }
+        Self { buckets: tats.iter().filter_map(|text| Bucket::parse(text)).collect(), ..Self::default() }
     }
 
     /// Adds what another record says.
@@ -157,7 +177,7 @@ mod tests {
             count in 1..40i32, per_ms in 1..5_000i64, burst in 1..40i32,
             pauses in prop::collection::vec(0..3_000_000i64, 1..200),
         ) {
-            let mut buckets = Buckets::new(&[limit(count, per_ms, burst)]);
+            let mut buckets = Buckets::new(&[limit(count, per_ms, burst)], 1);
             let mut now = 0i64;
             let mut sends = Vec::new();
             for pause in pauses {
@@ -171,10 +191,46 @@ mod tests {
             }
         }
 
+        /// Whenever between start and answer a call arrives, no window holds more arrivals than the limit.
+        #[test]
+        fn no_window_holds_more_arrivals_than_the_limit_with_several_calls_under_way(
+            count in 1..20i32, burst in 1..20i32, at_once in 1..6u32,
+            calls in prop::collection::vec((0..4_000_000i64, 0..=100i64), 1..150),
+        ) {
+            let per_us = 1_000_000;
+            let mut buckets = Buckets::new(&[limit(count, 1_000, burst)], at_once);
+            let mut now = 0i64;
+            let mut under_way: Vec<i64> = Vec::new();
+            let mut arrivals = Vec::new();
+            for (takes_us, arrives_percent) in calls {
+                loop {
+                    let room = under_way.len() < buckets.in_flight_max() as usize;
+                    let ready = buckets.ready_at_us(0);
+                    let ends = under_way.iter().min().copied();
+                    if room && ends.is_none_or(|end| ready.max(now) <= end) {
+                        now = now.max(ready);
+                        break;
+                    }
+                    let end = ends.expect("something is under way");
+                    now = now.max(end);
+                    under_way.retain(|at| *at != end);
+                    buckets.arrived_by(now);
+                }
+                buckets.take(now);
+                under_way.push(now + takes_us);
+                arrivals.push(now + takes_us * arrives_percent / 100);
+            }
+            arrivals.sort_unstable();
+            for (i, start) in arrivals.iter().enumerate() {
+                let inside = arrivals[i..].iter().take_while(|t| **t < start + per_us).count();
+                prop_assert!(inside <= count as usize, "{inside} arrivals in one window, {count} allowed");
+            }
+        }
+
         /// A greedy sender with burst 1 uses the limit whole.
         #[test]
         fn a_greedy_sender_uses_the_whole_limit(count in 1..300i32, per_ms in 1_000..60_000i64) {
-            let mut buckets = Buckets::new(&[limit(count, per_ms, 1)]);
+            let mut buckets = Buckets::new(&[limit(count, per_ms, 1)], 1);
             let mut now = 0i64;
             for _ in 0..count * 10 {
                 now = now.max(buckets.ready_at_us(0));
@@ -187,7 +243,7 @@ mod tests {
 
     #[test]
     fn restore_takes_the_later_state() {
-        let mut buckets = Buckets::new(&[limit(1, 5_000, 1)]);
+        let mut buckets = Buckets::new(&[limit(1, 5_000, 1)], 1);
         buckets.take(1_000_000);
         buckets.restore(&["1/5000/1:2".into()]);
         assert_eq!(buckets.ready_at_us(0), 6_000_000);
@@ -199,12 +255,12 @@ mod tests {
     #[test]
     fn the_state_of_one_limit_says_nothing_of_another() {
         let day = limit(50, 86_400_000, 50);
-        let mut buckets = Buckets::new(std::slice::from_ref(&day));
+        let mut buckets = Buckets::new(std::slice::from_ref(&day), 1);
         for _ in 0..50 {
             buckets.take(1_000_000);
         }
         let recorded = buckets.tats(0, 1_000_000);
-        let mut changed = Buckets::new(&[limit(1, 60_000, 1), day]);
+        let mut changed = Buckets::new(&[limit(1, 60_000, 1), day], 1);
         changed.carry_over(&buckets);
         changed.restore(&recorded);
         let day_only = buckets.ready_at_us(0);
@@ -213,7 +269,7 @@ mod tests {
             day_only,
             "the limit that stays keeps its state wherever it stands"
         );
-        let mut minute = Buckets::new(&[limit(1, 60_000, 1)]);
+        let mut minute = Buckets::new(&[limit(1, 60_000, 1)], 1);
         minute.carry_over(&buckets);
         minute.restore(&recorded);
         assert_eq!(minute.ready_at_us(0), 61_000_000, "a new one counts from the latest send, not for days");

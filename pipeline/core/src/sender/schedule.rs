@@ -314,7 +314,7 @@ impl Sender {
             per_ms: 60_000,
             burst: 1,
         };
-        let mut buckets = Buckets::new(&[look_ups]);
+        let mut buckets = Buckets::new(&[look_ups], 1);
         buckets.carry_over(&state.look_ups);
         state.look_ups = buckets;
         // A new record may bring a new credential: try again.

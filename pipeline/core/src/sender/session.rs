@@ -121,7 +121,7 @@ impl Session {
     /// Takes a new configuration; what was used of the limits stays used.
     pub(super) fn configure(&mut self, config: Option<Box<SessionConfig>>) {
         if let Some(config) = &config {
-            let mut buckets = Buckets::new(&config.limits);
+            let mut buckets = Buckets::new(&config.limits, config.max_in_flight);
             buckets.carry_over(&self.buckets);
             buckets.restore_from(&self.recorded);
             for at_us in self.uncounted_us.drain(..) {
@@ -175,7 +175,7 @@ impl Session {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.config.as_ref().is_some_and(|config| self.in_flight < config.max_in_flight.max(1))
+        self.config.is_some() && self.in_flight < self.buckets.in_flight_max()
     }
 
     /// Puts a chat into the ready queue if its head may go.
