@@ -134,6 +134,10 @@ impl Sender {
                 let token = Token::Intake { partition, epoch: writer, offset: open.request_offset };
                 self.publish_accepted(partition, id, token, out);
                 self.look_again(partition, id, out);
+            } else if open.refusal.is_some()
+                && let Some(command) = command
+            {
+                self.overrule(partition, id, command, &entry);
             }
             return;
         }
@@ -154,6 +158,19 @@ impl Sender {
         if live {
             self.enqueue(partition, id);
             self.arm(partition, id);
+        }
+    }
+
+    /// A former owner had accepted what we are refusing: its word stands before ours, which is void.
+    fn overrule(&mut self, partition: i32, id: Uuid, command: Arc<OutboundCommand>, entry: &LedgerEntry) {
+        let accepted = self.open_from(partition, id, command, entry);
+        if let Some(open) = self.open_mut(partition, &id) {
+            let refused = std::mem::replace(open, accepted);
+            open.request_offset = refused.request_offset;
+            open.repeats = refused.repeats;
+            open.refusal = refused.refusal;
+            open.unread = refused.unread;
+            open.stage = refused.stage;
         }
     }
 
@@ -201,6 +218,7 @@ impl Sender {
             part.open.get(&id).is_some_and(|open| open.accepted_read) || part.done.get(&id).is_some();
         if is_refusal(&entry) && is_known {
             // Its writer did not know what became of the request: its word came too late, and was not told.
+            self.refusal_is_void(partition, id, out);
             return;
         }
         part.done.insert(
@@ -226,6 +244,22 @@ impl Sender {
             self.tombstone(partition, id, key, out);
         }
         self.close(partition, id);
+        self.pump(out);
+    }
+
+    /// Our own refusal stands behind another's acceptance: the message is open after all, and told so.
+    fn refusal_is_void(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
+        let Some(epoch) = self.epoch(partition) else { return };
+        let Some(open) = self.open_mut(partition, &id).filter(|open| open.refusal.is_some()) else { return };
+        open.refusal = None;
+        open.unread = open.unread.saturating_sub(1);
+        let mut offsets = std::mem::take(&mut open.repeats);
+        offsets.push(open.request_offset);
+        for offset in offsets {
+            self.publish_accepted(partition, id, Token::Intake { partition, epoch, offset }, out);
+        }
+        self.enqueue(partition, id);
+        self.arm(partition, id);
         self.pump(out);
     }
 

@@ -507,3 +507,22 @@ fn an_open_claim_counts_also_when_the_limits_are_known_only_later() {
     world.pass_ms(40_000);
     assert_eq!(world.calls.len(), 0, "both of the window's sends may have been used");
 }
+
+#[test]
+fn a_refusal_behind_a_former_owners_acceptance_is_void() {
+    let mut world = World::with_session("s1");
+    let (mut early, mut late) =
+        (text("s1", "k1", "+15551230001", "hi"), text("s1", "k1", "+15551230001", "hi"));
+    early.expires_at = Some(world.now.wall_ms() + 60_000);
+    late.expires_at = Some(1);
+    world.pause_reads = true;
+    world.foreign_accept(&early);
+    world.send(late);
+    world.resume_reads();
+    assert!(!world.told("k1").contains(&Status::Expired), "{:?}", world.told("k1"));
+    assert_eq!(world.texts(), ["hi"], "the message is open, whatever the refusal said");
+    assert_eq!(world.committed, Some(1));
+    world.answer(0, World::submitted("1"));
+    assert_eq!(world.told("k1").last(), Some(&Status::Submitted));
+    assert_eq!(world.sender.gauges().open, 0);
+}

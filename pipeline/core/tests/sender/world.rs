@@ -14,8 +14,8 @@ use sluice_schemas::codec::Datum;
 use sluice_schemas::ids::message_id;
 use sluice_schemas::wire::Reader;
 use sluice_schemas::{
-    Command, ContentType, InDoubtPolicy, LedgerEntry, MessageStatus, OutboundCommand, Provider, RateLimit,
-    Source, Status,
+    Command, ContentType, EntryKind, InDoubtPolicy, LedgerEntry, MessageStatus, OutboundCommand, Provider,
+    RateLimit, Source, Status,
 };
 
 struct Record {
@@ -244,6 +244,23 @@ impl World {
         };
         let key = Key::Done(message_id(session, key));
         self.log.push(Record { key, epoch: -1, entry: Some(entry) });
+    }
+
+    /// A record of a former owner lands late.
+    pub(crate) fn foreign_accept(&mut self, command: &OutboundCommand) {
+        let mut request = Vec::new();
+        command.put(&mut request);
+        let entry = LedgerEntry {
+            kind: EntryKind::Accepted,
+            at: self.now.wall_ms(),
+            session_id: Some(command.session_id.clone()),
+            request: Some(request),
+            recipient: command.to.clone(),
+            body_sha256: Some(sluice_core::content::body_hash(command).to_vec()),
+            ..LedgerEntry::default()
+        };
+        let id = message_id(&command.session_id, &command.idempotency_key);
+        self.log.push(Record { key: Key::Accepted(id), epoch: -7, entry: Some(entry) });
     }
 
     pub(crate) fn foreign_fence(&mut self) {
