@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::mailbox::{Inbox, Mailbox, channel};
 use crate::record::{Partition, Record};
-use crate::settings::{Membership, Settings};
+use crate::settings::{Fetch, Membership, Settings};
 
 mod commit;
 mod context;
@@ -99,6 +99,8 @@ pub enum StartAt {
 /// Limits of a member.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// How fetches wait; none: answered at once, as the settings say.
+    pub fetch: Option<Fetch>,
     /// Records handed over at once, at most.
     pub batch_records_max: usize,
     /// Bytes handed over at once; the record that passes it is the last of its batch.
@@ -114,6 +116,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            fetch: None,
             batch_records_max: 500,
             batch_bytes_max: 1024 * 1024,
             events_max: 4,
@@ -185,7 +188,7 @@ impl GroupConsumer {
     /// Joins the group `role` (with the settings' prefix) as a reader of `topics`.
     pub fn join(settings: &Settings, role: &str, topics: &[&str], options: Options) -> Result<Self, Error> {
         let mailbox = Mailbox::<Command>::new();
-        let config = settings.group_consumer(&settings.group_id(role));
+        let config = settings.group_consumer(&settings.group_id(role), options.fetch);
         let mut native: Native = config.create_with_context(Context::default()).map_err(Error::Join)?;
         let waker = Arc::clone(&mailbox);
         native.set_nonempty_callback(move || waker.wake());

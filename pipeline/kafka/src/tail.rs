@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::mailbox::{Inbox, Mailbox, channel};
 use crate::record::Record;
 use crate::served::Served;
-use crate::settings::Settings;
+use crate::settings::{Fetch, Settings};
 
 mod thread;
 
@@ -104,6 +104,8 @@ pub enum Event {
 /// Limits of a tail.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// How fetches wait; none: answered at once, as the settings say.
+    pub fetch: Option<Fetch>,
     /// Records handed over at once, at most.
     pub batch_records_max: usize,
     /// Bytes handed over at once; the record that passes it is the last of its batch.
@@ -114,7 +116,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch_records_max: 1_000, batch_bytes_max: 1024 * 1024, events_max: 16 }
+        Self { fetch: None, batch_records_max: 1_000, batch_bytes_max: 1024 * 1024, events_max: 16 }
     }
 }
 
@@ -185,7 +187,7 @@ impl Tail {
         let mailbox = Mailbox::<Command>::new();
         let topic: Arc<str> = topic.into();
         let mut native: Native =
-            settings.tail().create_with_context(Context::default()).map_err(Error::Open)?;
+            settings.tail(options.fetch).create_with_context(Context::default()).map_err(Error::Open)?;
         let waker = Arc::clone(&mailbox);
         native.set_nonempty_callback(move || waker.wake());
         let native = Arc::new(native);
