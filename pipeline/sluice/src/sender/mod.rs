@@ -17,6 +17,7 @@ mod writer;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sluice_kafka::settings::Fetch;
 use sluice_whatsapp::client::ClientSettings;
 
 use crate::deps::Deps;
@@ -32,6 +33,12 @@ pub struct Settings {
     pub evidence_interval_ms: u64,
     /// Linger of the producers, milliseconds: a claim waits this long at most for company.
     pub linger_ms: u64,
+    /// How fetches of requests wait.
+    pub intake_fetch: Fetch,
+    /// How fetches of the ledger wait: this is between a claim and its call.
+    pub ledger_fetch: Fetch,
+    /// How fetches of `messages.status` wait: evidence and echoes are in no hurry.
+    pub evidence_fetch: Fetch,
     /// Time to end calls and give partitions back when the process stops, milliseconds.
     pub drain_timeout_ms: u64,
     /// Limits and times of the decisions.

@@ -96,9 +96,22 @@ impl Pump {
         let (caller, results) =
             Caller::new(client, deps.connectors.clone(), deps.directory.clone(), deps.metrics.clone());
         Ok(Self {
-            group: GroupConsumer::join(kafka, "sender", &[&requests_topic], group::Options::default())?,
-            ledger: Tail::open(kafka, deps.names.get(Topic::OutboundLedger), tail::Options::default())?,
-            status: Tail::open(kafka, deps.names.get(Topic::MessagesStatus), tail::Options::default())?,
+            group: GroupConsumer::join(
+                kafka,
+                "sender",
+                &[&requests_topic],
+                group::Options { fetch: Some(settings.intake_fetch), ..group::Options::default() },
+            )?,
+            ledger: Tail::open(
+                kafka,
+                deps.names.get(Topic::OutboundLedger),
+                tail::Options { fetch: Some(settings.ledger_fetch), ..tail::Options::default() },
+            )?,
+            status: Tail::open(
+                kafka,
+                deps.names.get(Topic::MessagesStatus),
+                tail::Options { fetch: Some(settings.evidence_fetch), ..tail::Options::default() },
+            )?,
             ledger_following: Following::default(),
             status_following: Following::default(),
             reader: Reader::new(&deps.codecs),
