@@ -132,6 +132,7 @@ impl Edge {
             brokers: deps.brokers.clone(),
             metrics: deps.metrics.clone(),
             ack_timeout: Duration::from_millis(settings.ack_timeout_ms),
+            linger_ms: settings.linger_ms,
             retry_after_s: settings.retry_after_s,
         })?;
         Ok(Arc::new(Self {

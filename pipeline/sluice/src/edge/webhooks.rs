@@ -186,11 +186,18 @@ fn record(
         query: call.query.as_deref().and_then(|query| safe_query(query, secrets)),
         headers: kept.collect(),
         body: stripped,
-        body_sha256: hex::encode(Sha256::digest(body)),
+        body_sha256: sha256_hex(body),
         signature,
         received_at: wall_ms(),
         spooled: false,
     }
+}
+
+fn sha256_hex(body: &[u8]) -> String {
+    let mut text = [0; 64];
+    // 32 bytes are always 64 digits.
+    let _ = hex::encode_to_slice(Sha256::digest(body), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// What follows the secret in the path, when it can be no secret itself: words of small letters, as the event

@@ -24,6 +24,7 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     /// How long the brokers may take.
     pub(super) ack_timeout: Duration,
+    pub(super) linger_ms: u32,
     /// What `Retry-After` says when they take longer, seconds.
     pub(super) retry_after_s: u64,
 }
@@ -54,6 +55,7 @@ impl Writer {
         let options = ProducerOptions {
             // A record whose request has been answered 503 should not be written much later.
             message_timeout_ms: u32::try_from(parts.ack_timeout.as_millis()).unwrap_or(u32::MAX),
+            linger_ms: parts.linger_ms,
             ..Default::default()
         };
         let (producer, _) = Producer::open(&parts.kafka, &options)?;

@@ -195,6 +195,8 @@ pub struct Edge {
     pub webhook_bytes_max: usize,
     /// A request is answered within this time, milliseconds.
     pub request_timeout_ms: u64,
+    /// How long a record waits for company before it is sent, milliseconds: part of every answer's time.
+    pub linger_ms: u32,
     /// How long the broker may take to acknowledge before the answer is 503, milliseconds.
     pub ack_timeout_ms: u64,
     /// Requests at once on each listener; more are answered 503.
