@@ -183,11 +183,7 @@ impl Settings {
         )
     }
 
-    fn consumer(
-        &self,
-        group_id: &str,
-        fetch: Fetch,
-    ) -> (ClientConfig, Vec<(&'static str, String)>) {
+    fn consumer(&self, group_id: &str, fetch: Fetch) -> (ClientConfig, Vec<(&'static str, String)>) {
         let mut config = self.base();
         config.set("fetch.error.backoff.ms", "100").set("fetch.queue.backoff.ms", "20");
         let invariants = vec![

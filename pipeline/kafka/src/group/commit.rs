@@ -4,14 +4,19 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Command, Native};
 use crate::mailbox::Mailbox;
 use crate::record::Partition;
+
+/// A coordinator in the midst of a rebalance refuses commits for a moment; they are tried again for this long.
+const REBALANCE_PATIENCE: Duration = Duration::from_secs(2);
+const REBALANCE_RETRY: Duration = Duration::from_millis(50);
 
 /// Offsets to commit, under a number that comes back with the result.
 struct Job {
@@ -55,5 +60,15 @@ fn commit(native: &Native, offsets: &[(Partition, i64)]) -> Result<(), KafkaErro
     for (partition, offset) in offsets {
         list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*offset))?;
     }
-    native.commit(&list, CommitMode::Sync)
+    let end = Instant::now() + REBALANCE_PATIENCE;
+    loop {
+        match native.commit(&list, CommitMode::Sync) {
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress))
+                if Instant::now() < end =>
+            {
+                std::thread::sleep(REBALANCE_RETRY);
+            }
+            result => return result,
+        }
+    }
 }

@@ -56,7 +56,8 @@ impl Settings {
             let ours = OURS.contains(&name.as_str());
             must(!ours, &format!("properties: {name} cannot be set: Sluice relies on its value"));
         }
-        for config in [self.producer(&ProducerOptions::default()), self.group_consumer("check", None), self.tail(None)]
+        for config in
+            [self.producer(&ProducerOptions::default()), self.group_consumer("check", None), self.tail(None)]
         {
             // Names and values are librdkafka's to judge; the error names the property, and its value only if
             // it is not valid, so it is left out.
