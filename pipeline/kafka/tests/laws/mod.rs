@@ -327,6 +327,7 @@ pub async fn a_stopped_partition_starts_anew_where_told_and_nothing_stale_follow
     within("close", member.close()).await;
 }
 
+#[allow(dead_code, reason = "real.rs runs it, mock.rs says why not")]
 pub async fn a_revoked_partition_is_given_back_only_when_released(world: World) {
     fill(&world, 0, 5).await;
     fill(&world, 1, 5).await;
