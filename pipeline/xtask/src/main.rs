@@ -5,6 +5,7 @@ mod corpus;
 mod generate;
 mod project;
 mod servers;
+mod simulate;
 mod test;
 mod tools;
 
@@ -51,6 +52,13 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Play the sender on random schedules of everything that can go wrong, and check its laws.
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// `--seeds N`, `--from F`, `--seed S` to replay one with its trace, `--planted NAME|all`; or `--help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run the connectors over a folder of captured provider samples and print what each came to.
     Corpus {
         /// The folder with the samples and their index.
@@ -76,6 +84,7 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Servers { action } => servers::run(action),
         Chore::Generate { check: false } => generate::write(&project),
         Chore::Generate { check: true } => generate::check(&project),
+        Chore::Simulate { arguments } => simulate::run(&project, &arguments),
         Chore::Corpus { dir } => corpus::run(&project, &dir),
     }
 }

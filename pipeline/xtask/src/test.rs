@@ -1,4 +1,4 @@
-//! Runs every test on real servers and adds up the results.
+//! Runs every test on real servers, then the simulation, and adds up the results.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sluice_testkit::{Addresses, Servers, StandingServers};
 
 use crate::project::{self, Project};
+use crate::simulate;
 
 /// Longer than any one test takes.
 const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -34,7 +35,10 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
     };
     let totals = run_tests(project, arguments, &addresses);
     drop(servers);
-    let totals = totals?;
+    let mut totals = totals?;
+    if arguments.is_empty() {
+        totals.count(simulate::run(project, &["--seeds".to_owned(), simulate::SEEDS_IN_CI.to_string()]));
+    }
     println!("{} passed, {} failed", totals.passed, totals.failed);
     if totals.failed > 0 {
         bail!("tests failed");
@@ -137,6 +141,17 @@ struct Totals {
 }
 
 impl Totals {
+    /// Adds a test that is no cargo test.
+    fn count(&mut self, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+
     /// Adds a line such as `test result: FAILED. 3 passed; 1 failed; 0 ignored; …`.
     fn add(&mut self, line: &str) {
         let Some(result) = line.trim_start().strip_prefix("test result: ") else { return };

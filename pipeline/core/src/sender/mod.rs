@@ -23,6 +23,7 @@ mod io;
 pub mod ledger;
 mod message;
 mod own;
+mod planted;
 pub mod rate;
 mod read;
 mod rng;
@@ -39,6 +40,7 @@ use uuid::Uuid;
 pub use io::{
     BadRequest, Call, CallId, Effect, Input, Note, Request, SessionCondition, SessionConfig, Token,
 };
+pub use planted::Planted;
 pub use settings::{Invalid, Settings};
 
 use crate::time::Now;
@@ -178,6 +180,8 @@ pub struct Sender {
     /// Look-ups under way.
     looking: HashMap<Uuid, (SessionIndex, bridge::Print)>,
     make_done: done::MakeDoneStore,
+    #[cfg(feature = "planted-faults")]
+    planted: Option<Planted>,
     rng: Rng,
     now: Now,
 }
@@ -208,6 +212,8 @@ impl Sender {
             look_ups: BTreeSet::new(),
             looking: HashMap::new(),
             make_done: Box::new(|_| Box::<done::MemoryDone>::default()),
+            #[cfg(feature = "planted-faults")]
+            planted: None,
             rng: Rng::new(seed),
             now: Now::default(),
         }

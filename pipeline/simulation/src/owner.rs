@@ -1,6 +1,6 @@
 //! One process: its sender, its clocks, and how far it has read.
 
-use sluice_core::sender::Sender;
+use sluice_core::sender::{Planted, Sender};
 use sluice_core::time::Now;
 
 use crate::plan::{PARTITIONS, settings};
@@ -24,6 +24,7 @@ pub(crate) struct Owner {
     /// Counts its tenures of the partition.
     pub(crate) tenure: u64,
     skew_us: i64,
+    planted: Option<Planted>,
     pub(crate) frozen_until_us: i64,
     /// Whether it believes that the group assigns it the partition.
     pub(crate) assigned: bool,
@@ -49,12 +50,13 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    pub(crate) fn new(number: usize, skew_us: i64) -> Self {
+    pub(crate) fn new(number: usize, skew_us: i64, planted: Option<Planted>) -> Self {
         Self {
-            sender: Some(Self::sender(number, 0)),
+            sender: Some(Self::sender(number, 0, planted)),
             life: 0,
             tenure: 0,
             skew_us,
+            planted,
             frozen_until_us: 0,
             assigned: false,
             assignment: 0,
@@ -70,8 +72,9 @@ impl Owner {
         }
     }
 
-    fn sender(number: usize, life: u64) -> Sender {
+    fn sender(number: usize, life: u64, planted: Option<Planted>) -> Sender {
         Sender::new(settings(), format!("owner-{number}-{life}"), PARTITIONS, number as u64 * 1_000 + life)
+            .with_planted(planted)
     }
 
     /// The process dies; what it knew is gone.
@@ -87,7 +90,7 @@ impl Owner {
 
     /// It runs anew and owns nothing.
     pub(crate) fn start(&mut self, number: usize) {
-        self.sender = Some(Self::sender(number, self.life));
+        self.sender = Some(Self::sender(number, self.life, self.planted));
     }
 
     /// It neither tails nor takes requests any more.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sluice_core::sender::ledger::Key;
-use sluice_core::sender::{Call, Effect, Input, Request as Asked, SessionCondition, Token};
+use sluice_core::sender::{Call, Effect, Input, Planted, Request as Asked, SessionCondition, Token};
 use sluice_schemas::{Connection, LedgerEntry, MessageStatus};
 
 use crate::log::Log;
@@ -82,10 +82,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, planted: Option<Planted>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let sessions = sessions(&mut rng);
-        let owners = (0..3).map(|n| Owner::new(n, rng.between(-SKEW_US / 2, SKEW_US / 2))).collect();
+        let owners = (0..3).map(|n| Owner::new(n, rng.between(-SKEW_US / 2, SKEW_US / 2), planted)).collect();
         let mut world = Self {
             rng,
             now_us: START_US,
