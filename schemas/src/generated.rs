@@ -642,6 +642,9 @@ pub enum EntryKind {
     /// `CANCEL`.
     #[serde(rename = "CANCEL")]
     Cancel,
+    /// `IDENTITY`.
+    #[serde(rename = "IDENTITY")]
+    Identity,
 }
 
 impl EntryKind {
@@ -656,6 +659,7 @@ impl EntryKind {
         Self::Done,
         Self::Released,
         Self::Cancel,
+        Self::Identity,
     ];
 
     /// The symbol as the schema writes it.
@@ -670,6 +674,7 @@ impl EntryKind {
             Self::Done => "DONE",
             Self::Released => "RELEASED",
             Self::Cancel => "CANCEL",
+            Self::Identity => "IDENTITY",
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod campaign;
 
 mod calls;
 mod check;
+mod disk;
 mod faults;
 mod log;
 mod owner;

@@ -3,6 +3,8 @@
 use sluice_core::sender::{Planted, Sender};
 use sluice_core::time::Now;
 
+use crate::disk::SharedDisk;
+
 use crate::plan::{PARTITIONS, settings};
 
 /// Where every run begins, true time, µs.
@@ -19,6 +21,9 @@ pub(crate) enum Line {
 pub(crate) struct Owner {
     /// `None` while the process is down.
     pub(crate) sender: Option<Sender>,
+    pub(crate) disk: SharedDisk,
+    /// Where the tail begins once the fence stands.
+    pub(crate) tail_from: i64,
     /// Counts its processes.
     pub(crate) life: u64,
     /// Counts its tenures of the partition.
@@ -51,8 +56,11 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn new(number: usize, skew_us: i64, planted: Option<Planted>) -> Self {
+        let disk = SharedDisk::default();
         Self {
-            sender: Some(Self::sender(number, 0, planted)),
+            sender: Some(Self::sender(number, 0, planted, &disk)),
+            disk,
+            tail_from: 0,
             life: 0,
             tenure: 0,
             skew_us,
@@ -72,8 +80,10 @@ impl Owner {
         }
     }
 
-    fn sender(number: usize, life: u64, planted: Option<Planted>) -> Sender {
+    fn sender(number: usize, life: u64, planted: Option<Planted>, disk: &SharedDisk) -> Sender {
+        let disk = disk.clone();
         Sender::new(settings(), format!("owner-{number}-{life}"), PARTITIONS, number as u64 * 1_000 + life)
+            .with_stores(Box::new(move |_, _| disk.open()))
             .with_planted(planted)
     }
 
@@ -90,7 +100,7 @@ impl Owner {
 
     /// It runs anew and owns nothing.
     pub(crate) fn start(&mut self, number: usize) {
-        self.sender = Some(Self::sender(number, self.life, self.planted));
+        self.sender = Some(Self::sender(number, self.life, self.planted, &self.disk));
     }
 
     /// It neither tails nor takes requests any more.

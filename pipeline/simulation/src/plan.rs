@@ -6,7 +6,7 @@ use sluice_core::sender::{SessionConfig, Settings};
 use sluice_schemas::ids::message_id;
 use sluice_schemas::placement::partition_for;
 use sluice_schemas::{
-    Command, ContentType, InDoubtPolicy, Order, OutboundCommand, Priority, Provider, RateLimit,
+    Command, ContentType, InDoubtPolicy, OnDelete, Order, OutboundCommand, Priority, Provider, RateLimit,
 };
 use uuid::Uuid;
 
@@ -18,6 +18,10 @@ pub(crate) const PARTITIONS: i32 = 2;
 /// Times of the sender, short enough that a run settles in minutes.
 pub(crate) fn settings() -> Settings {
     Settings {
+        session_resident_max: 3,
+        session_resident_min: 1,
+        session_resident_held_max: 6,
+        resident_max: 12,
         call_timeout_ms: 8_000,
         ledger_timeout_ms: 5_000,
         doubt_grace_ms: 5_000,
@@ -141,6 +145,7 @@ fn config(rng: &mut Rng, urls: usize, slots: u32) -> SessionConfig {
         tenant_weight: 1,
         needs_bridge: rng.chance(60),
         binding_epoch: 0,
+        on_rebinding: OnDelete::Move,
     }
 }
 

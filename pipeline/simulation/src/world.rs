@@ -237,7 +237,7 @@ impl World {
         let Some(sender) = &mut self.owners[owner].sender else { return };
         sender.step(now, input, &mut out);
         if fenced.is_some() && fenced == self.owners[owner].epoch() {
-            self.owners[owner].tail = Some(0);
+            self.owners[owner].tail = Some(self.owners[owner].tail_from);
             self.later(1_000, Event::ReadLedger(self.at(owner)));
         }
         for effect in out {
@@ -261,7 +261,10 @@ impl World {
     fn carry_out(&mut self, owner: usize, effect: Effect) {
         let at = self.at(owner);
         match effect {
-            Effect::Fence { .. } => self.write_fence(at),
+            Effect::Fence { resume, .. } => {
+                self.owners[owner].tail_from = resume.map_or(0, |resume| resume.next_offset);
+                self.write_fence(at);
+            }
             Effect::FenceLater { after_ms, .. } => self.later(after_ms as i64 * 1000, Event::Refence(at)),
             Effect::Append { epoch, key, entry, urgent, .. } => self.append(at, key, epoch, entry, urgent),
             Effect::Publish { status, token, .. } => self.publish(at, status, token),
@@ -287,6 +290,7 @@ impl World {
             }
             Effect::Drop { .. } => self.owners[owner].end_tenure(),
             Effect::GiveBack { .. } => self.given_back(owner),
+            Effect::StoreFailed { .. } => self.broken = Some("a store failed".to_owned()),
             Effect::SessionStatus { .. } | Effect::Note(_) => {}
         }
     }

@@ -157,7 +157,7 @@ impl Sender {
         let command = &part.open.get(id)?.command;
         let provider_id = |message_id: &str| -> Option<String> {
             let id = Uuid::try_parse(message_id).ok()?;
-            part.done.get(&id)?.provider_message_id.as_deref().map(str::to_owned)
+            part.local.done(&id)?.provider_message_id
         };
         let reply_to =
             command.reply_to.as_deref().map(|reply| provider_id(reply).unwrap_or_else(|| reply.to_owned()));
@@ -305,7 +305,10 @@ impl Sender {
         let ends = matches!(next, Next::Done(_));
         let queued = std::mem::replace(&mut open.queued, false);
         open.stage = Stage::Settling(next);
-        let (session, chat_key) = (open.session, open.chat.clone());
+        let (session, chat_key, lane) = (open.session, open.chat.clone(), open.lane);
+        if queued {
+            self.sessions.get_mut(session).count_queued(lane, -1);
+        }
         self.publish_by_id(
             partition,
             id,

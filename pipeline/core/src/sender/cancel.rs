@@ -47,7 +47,7 @@ impl Sender {
             return;
         };
         let Some(part) = self.partitions.get_mut(&partition) else { return };
-        if let Some(done) = part.done.get(&target) {
+        if let Some(done) = part.local.done(&target) {
             self.answer_cancel(&done, target, command, token, out);
             return;
         }
@@ -97,10 +97,11 @@ impl Sender {
         out: &mut Vec<Effect>,
     ) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
-        let (epoch, done) = (part.epoch, part.done.get(&id));
+        let (epoch, done) = (part.epoch, part.local.done(&id));
         let requests = part.cancel_requests.remove(&id).unwrap_or_default();
         let Some(done) = done else {
             part.cancel_order.push_back((canceled.at_ms, id));
+            part.local.put_cancel(&id, canceled.at_ms, &canceled.session_id);
             part.cancels.insert(id, canceled);
             for (offset, _) in requests {
                 self.settle_slot(partition, offset, out);
@@ -112,16 +113,20 @@ impl Sender {
         for (offset, command) in requests {
             self.answer_cancel(&done, id, &command, Token::Intake { partition, epoch, offset }, out);
         }
-        self.tombstone(partition, id, Key::Cancel(id), out);
+        self.tombstone(partition, Key::Cancel(id), out);
     }
 
     /// A cancel that stands in the log reaches its message, if that is open.
     fn cancel_open(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
-        let Some(part) = self.partitions.get(&partition) else { return };
-        let Some(open) = part.open.get(&id) else { return };
-        if !part.is_canceled(&id, &open.command.session_id) {
+        let Some(part) = self.partitions.get(&partition).filter(|part| part.is_live()) else { return };
+        let is_reached = match part.open.get(&id) {
+            Some(open) => part.is_canceled(&id, &open.command.session_id),
+            None => part.local.kept(&id).is_some_and(|kept| part.is_canceled(&id, &kept.session_id)),
+        };
+        if !is_reached {
             return;
         }
+        self.load(partition, id);
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.canceled = true;
         match open.stage {
@@ -148,7 +153,7 @@ impl Sender {
                 }
                 let Some((at_ms, id)) = part.cancel_order.pop_front() else { break };
                 let is_same = part.cancels.get(&id).is_some_and(|canceled| canceled.at_ms == at_ms);
-                if is_same && !part.open.contains_key(&id) {
+                if is_same && !part.open.contains_key(&id) && part.local.kept(&id).is_none() {
                     let (key, epoch) = (Key::Cancel(id), part.epoch);
                     out.push(Effect::Append { partition: *n, epoch, key, entry: None, urgent: false });
                 }

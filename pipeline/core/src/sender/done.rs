@@ -1,79 +1,82 @@
 //! Messages that are done: remembered for the dedupe window, so that a second request is not sent again.
-//!
-//! [`DoneStore`] is the seam for a store on disk; [`MemoryDone`] keeps everything in memory.
-
-use std::collections::{HashMap, VecDeque};
 
 use sluice_schemas::Status;
-use uuid::Uuid;
+use sluice_schemas::codec::Datum;
+use sluice_schemas::wire::{self, Reader};
 
 /// What is remembered of a finished message.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Done {
+pub(super) struct Done {
     /// When, milliseconds.
-    pub at_ms: i64,
+    pub(super) at_ms: i64,
     /// How it ended for the sender.
-    pub outcome: Status,
+    pub(super) outcome: Status,
     /// Why, if it was not sent.
-    pub reason: Option<Box<str>>,
+    pub(super) reason: Option<String>,
     /// Hash over the canonical request.
-    pub body_hash: [u8; 32],
+    pub(super) body_hash: [u8; 32],
     /// Id the provider gave.
-    pub provider_message_id: Option<Box<str>>,
+    pub(super) provider_message_id: Option<String>,
     /// Epoch of the claim that ended it; -1 for none.
-    pub claim_epoch: i64,
+    pub(super) claim_epoch: i64,
     /// Number of that claim.
-    pub claim_seq: i64,
+    pub(super) claim_seq: i64,
     /// Attempts used.
-    pub attempts: u32,
+    pub(super) attempts: u32,
+    /// What an echo of it would show, if echoes of it are matched.
+    pub(super) echo: Option<Echoed>,
 }
 
-/// Remembers the finished messages of one partition.
-pub trait DoneStore: std::fmt::Debug + Send {
-    /// Remembers a finished message; a later record of it replaces an earlier one.
-    fn insert(&mut self, id: Uuid, done: Done);
-    /// What is remembered of a message.
-    fn get(&self, id: &Uuid) -> Option<Done>;
-    /// Forgets a message.
-    fn remove(&mut self, id: &Uuid);
-    /// At most `most` messages that finished before `before_ms`, each given once.
-    fn expired(&mut self, before_ms: i64, most: usize) -> Vec<Uuid>;
+/// What an echo of a message shows, and whose it would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Echoed {
+    pub(super) session_id: String,
+    pub(super) recipient: String,
+    pub(super) content: [u8; 32],
 }
 
-/// Makes the store of a partition that is taken over.
-pub type MakeDoneStore = Box<dyn Fn(i32) -> Box<dyn DoneStore> + Send>;
+impl Done {
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        wire::put_long(out, self.at_ms);
+        self.outcome.put(out);
+        put_text(out, self.reason.as_ref());
+        wire::put_bytes(out, &self.body_hash);
+        put_text(out, self.provider_message_id.as_ref());
+        wire::put_long(out, self.claim_epoch);
+        wire::put_long(out, self.claim_seq);
+        wire::put_long(out, i64::from(self.attempts));
+        wire::put_option(out, self.echo.as_ref(), |out, echo| {
+            wire::put_bytes(out, echo.session_id.as_bytes());
+            wire::put_bytes(out, echo.recipient.as_bytes());
+            wire::put_bytes(out, &echo.content);
+        });
+    }
 
-/// Finished messages in memory.
-#[derive(Debug, Default)]
-pub struct MemoryDone {
-    by_id: HashMap<Uuid, Done>,
-    /// In log order, which is near enough time order.
-    order: VecDeque<(i64, Uuid)>,
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, wire::Error> {
+        Ok(Self {
+            at_ms: from.long("at_ms")?,
+            outcome: Status::read(from)?,
+            reason: read_text(from)?,
+            body_hash: super::read::hash32(Some(&from.bytes("body_hash")?)),
+            provider_message_id: read_text(from)?,
+            claim_epoch: from.long("claim_epoch")?,
+            claim_seq: from.long("claim_seq")?,
+            attempts: u32::try_from(from.long("attempts")?).unwrap_or(u32::MAX),
+            echo: from.option("echo", |from| {
+                Ok(Echoed {
+                    session_id: from.string("session_id")?,
+                    recipient: from.string("recipient")?,
+                    content: super::read::hash32(Some(&from.bytes("content")?)),
+                })
+            })?,
+        })
+    }
 }
 
-impl DoneStore for MemoryDone {
-    fn insert(&mut self, id: Uuid, done: Done) {
-        self.order.push_back((done.at_ms, id));
-        self.by_id.insert(id, done);
-    }
+pub(super) fn put_text(out: &mut Vec<u8>, text: Option<&String>) {
+    wire::put_option(out, text, |out, text| wire::put_bytes(out, text.as_bytes()));
+}
 
-    fn get(&self, id: &Uuid) -> Option<Done> {
-        self.by_id.get(id).cloned()
-    }
-
-    fn remove(&mut self, id: &Uuid) {
-        self.by_id.remove(id);
-    }
-
-    fn expired(&mut self, before_ms: i64, most: usize) -> Vec<Uuid> {
-        let mut out = Vec::new();
-        while out.len() < most && self.order.front().is_some_and(|(at, _)| *at < before_ms) {
-            if let Some((at_ms, id)) = self.order.pop_front()
-                && self.by_id.get(&id).is_some_and(|done| done.at_ms == at_ms)
-            {
-                out.push(id);
-            }
-        }
-        out
-    }
+pub(super) fn read_text(from: &mut Reader<'_>) -> Result<Option<String>, wire::Error> {
+    from.option("text", |from| from.string("text"))
 }

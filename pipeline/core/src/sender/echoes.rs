@@ -1,10 +1,11 @@
 //! What echoes and look-ups tell: the WhatsApp ids of submitted messages, and that an attempt in doubt was made.
 
 use sluice_schemas::ids::event_id;
-use sluice_schemas::{LedgerEntry, MessageStatus, Source, Status};
+use sluice_schemas::{MessageStatus, Source, Status};
 use uuid::Uuid;
 
 use super::bridge::{Echo, Match, Print, Span, Stage as BridgeStage};
+use super::done::Done;
 use super::doubt::settled;
 use super::facts::Fact;
 use super::message::{Doubt, Next, Stage};
@@ -138,28 +139,38 @@ impl Sender {
     }
 
     /// A message finished before this owner's time may still be echoed.
-    pub(super) fn restore_candidate(&mut self, partition: i32, id: Uuid, entry: &LedgerEntry) {
-        let (Some(content), Some(recipient), Some(session_id)) =
-            (&entry.content_sha256, &entry.recipient, &entry.session_id)
-        else {
-            return;
-        };
-        let stage = match (&entry.provider_message_id, entry.outcome) {
+    pub(super) fn restore_candidate(&mut self, partition: i32, id: Uuid, done: &Done) {
+        let Some(echo) = &done.echo else { return };
+        let stage = match (&done.provider_message_id, done.outcome) {
             (Some(id), Status::Submitted) => BridgeStage::Submitted { provider_message_id: id.clone() },
             // However it ended, an attempt of it may have been in doubt.
             _ => BridgeStage::Rival,
         };
         // The call began before Done was written, at most by this.
-        let call_ms = self.settings.claim_ttl_ms.saturating_add(self.settings.call_timeout_ms);
-        let since_ms = entry.at.saturating_sub(i64::try_from(call_ms).unwrap_or(i64::MAX / 2));
+        let since_ms = done.at_ms.saturating_sub(self.call_ms());
         if since_ms < self.span().remembered_since_ms() {
             return;
         }
-        let session = self.sessions.of(session_id, partition);
-        let print: Print = (recipient.as_str().into(), super::read::hash32(Some(content)));
+        let session = self.sessions.of(&echo.session_id, partition);
+        let print: Print = (echo.recipient.as_str().into(), echo.content);
         let most = self.settings.bridge_candidates_max;
         self.sessions.get_mut(session).bridge.add(id, print, since_ms, stage, most);
         self.plan_look_up(session);
+    }
+
+    /// The same for all that the local state remembers.
+    pub(super) fn restore_candidates(&mut self, partition: i32) {
+        let since_ms = self.span().remembered_since_ms();
+        let Some(part) = self.partitions.get(&partition) else { return };
+        for (id, done) in part.local.ended_since(since_ms) {
+            self.restore_candidate(partition, id, &done);
+        }
+    }
+
+    /// Longest time from a claim to the answer of its call.
+    fn call_ms(&self) -> i64 {
+        let ms = self.settings.claim_ttl_ms.saturating_add(self.settings.call_timeout_ms);
+        i64::try_from(ms).unwrap_or(i64::MAX / 2)
     }
 
     pub(super) fn advance_candidate(

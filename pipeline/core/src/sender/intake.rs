@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::done::Done;
 use super::facts::{Fact, error};
+use super::kept::Place;
 use super::ledger::Key;
+use super::local::Known;
 use super::message::{End, Open};
 use super::{Effect, Note, Phase, Request, Sender, Token, shared};
 use crate::content::body_hash;
@@ -120,12 +122,15 @@ impl Sender {
         out: &mut Vec<Effect>,
     ) -> bool {
         let Some(part) = self.partitions.get(&partition) else { return false };
-        let known =
-            part.open.get(&id).map(|open| open.body_hash).or(part.done.get(&id).map(|done| done.body_hash));
-        let Some(known) = known else { return false };
-        let conflict = known != *hash;
+        let known = part.local.known(&id);
+        let known_hash = match (part.open.get(&id), &known) {
+            (Some(open), _) => open.body_hash,
+            (None, Some(Known::Open(kept))) => kept.body_hash,
+            (None, Some(Known::Done(done))) => done.body_hash,
+            (None, None) => return false,
+        };
+        let conflict = known_hash != *hash;
         out.push(Effect::Note(Note::Duplicate { message_id: id, conflict }));
-        let done = part.done.get(&id);
         if conflict {
             let code = error(
                 ErrorClass::Refused,
@@ -134,14 +139,18 @@ impl Sender {
             );
             let fact = Fact { status: Status::DuplicateConflict, error: Some(code), ..Fact::default() };
             self.publish_bare(partition, id, command, fact, token, out);
-        } else if let Some(done) = done {
+        } else if let Some(Known::Done(done)) = known {
             self.publish_bare(partition, id, command, fact_of(&done), token, out);
         } else if let Some(open) = self.open_mut(partition, &id).filter(|open| open.refusal.is_some()) {
             if let Token::Intake { offset, .. } = token {
                 open.repeats.push(offset);
             }
-        } else {
+        } else if self.open(partition, &id).is_some() {
             self.publish_accepted(partition, id, token, out);
+        } else if let Some(Known::Open(kept)) = known
+            && let Some(open) = self.open_of(partition, id, &kept)
+        {
+            self.publish(partition, id, &open, accepted(&open), token, out);
         }
         true
     }
@@ -209,8 +218,13 @@ impl Sender {
             .is_some_and(|part| part.is_canceled(&id, &command.session_id));
         let accepted_at_ms = self.now.wall_ms();
         let session = self.sessions.of(&command.session_id, request.partition);
+        let binding_epoch = self.sessions.get(session).config.as_ref().map(|config| config.binding_epoch);
+        let part = self.partitions.get_mut(&request.partition);
         Open {
             request_offset: request.offset,
+            place: Place::of(command.send_at, self.now.wall_us),
+            rank: part.map_or(request.offset, |part| part.next_rank(request.offset)),
+            binding_epoch,
             traceparent: request.traceparent.clone(),
             body_hash: hash,
             accepted_at_ms,
@@ -230,8 +244,6 @@ impl Sender {
     /// Into the ledger, and, if it can go at once, its claim right behind.
     fn accept(&mut self, request: &Request, id: Uuid, open: Open, out: &mut Vec<Effect>) {
         let partition = request.partition;
-        let binding_epoch =
-            self.sessions.get(open.session).config.as_ref().map(|config| config.binding_epoch);
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         let entry = LedgerEntry {
             kind: EntryKind::Accepted,
@@ -244,7 +256,7 @@ impl Sender {
             request_partition: Some(partition),
             request_offset: Some(request.offset),
             request_timestamp: Some(request.timestamp_ms),
-            binding_epoch,
+            binding_epoch: open.binding_epoch,
             traceparent: open.traceparent.clone(),
             body_sha256: Some(open.body_hash.to_vec()),
             recipient: Some(open.recipient.to_string()),
@@ -268,11 +280,11 @@ impl Sender {
     /// Tells why a fresh message waits, if a condition with a name makes it.
     fn state_the_wait(&self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
         let Some(open) = self.open(partition, &id) else { return };
-        let fact = match (open.scheduled_for_us(), self.sessions.get(open.session).holding(self.now.wall_us))
-        {
-            (Some(at), _) if at > self.now.wall_us => Fact {
+        let now_us = self.now.wall_us;
+        let fact = match (open.place, self.sessions.get(open.session).holding(now_us)) {
+            (Place::Calendar(at_us), _) => Fact {
                 status: Status::Scheduled,
-                wait: Some(("send_at", Some(at / 1000))),
+                wait: Some(("send_at", Some(at_us / 1000))),
                 ..Fact::default()
             },
             (_, Some(holding)) => {
@@ -344,6 +356,11 @@ impl Sender {
             out.push(Effect::HoldIntake { partition, hold });
         }
     }
+}
+
+/// That a message is accepted.
+pub(super) fn accepted(open: &Open) -> Fact {
+    Fact { status: Status::Accepted, occurred_at: Some(open.accepted_at_ms), ..Fact::default() }
 }
 
 /// What is told again of a finished message.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_schemas::{
-    Connection, DeadLetterReason, InDoubtPolicy, LedgerEntry, MessageStatus, OutboundCommand, Provider,
-    RateLimit, SessionStatus,
+    Connection, DeadLetterReason, InDoubtPolicy, LedgerEntry, MessageStatus, OnDelete, OutboundCommand,
+    Provider, RateLimit, SessionStatus,
 };
 use uuid::Uuid;
 
 use super::ledger::{Key, Read};
+use super::local::Identity;
 use crate::outcome::CallResult;
 
 /// A request as the shell read it.
@@ -65,6 +66,8 @@ pub struct SessionConfig {
     pub needs_bridge: bool,
     /// Rises when it moves to another account.
     pub binding_epoch: i64,
+    /// What becomes of the backlog then: `Fail` ends it, anything else takes it along.
+    pub on_rebinding: OnDelete,
 }
 
 /// What the status facets say of a session.
@@ -87,6 +90,11 @@ pub struct CallId(pub u64);
 pub enum Input {
     /// The group gave us a partition: fence it.
     Assigned {
+        /// Which.
+        partition: i32,
+    },
+    /// The ledger partition is not the one that the store of the partition has followed: read it from its beginning.
+    StoreStale {
         /// Which.
         partition: i32,
     },
@@ -247,14 +255,26 @@ pub struct Call {
     pub attempt: u32,
 }
 
+/// Where a store has followed a ledger partition to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// Everything below this offset is in the store.
+    pub next_offset: i64,
+    /// The record [`Key::Identity`] that the partition must hold, and where.
+    pub identity: Identity,
+}
+
 /// Something to do.
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// Append a fence to the ledger partition, tell the offset by [`Input::Fenced`], and tail the ledger
-    /// partition from its beginning.
+    /// partition: from its beginning, or from where its store has followed it to. In that case look first whether
+    /// it is the same partition still; if not, tell [`Input::StoreStale`] and do no more.
     Fence {
         /// Partition.
         partition: i32,
+        /// Where its store has followed the ledger to.
+        resume: Option<Resume>,
     },
     /// Fence again after a pause, if the group still assigns the partition to us.
     FenceLater {
@@ -366,6 +386,12 @@ pub enum Effect {
         partition: i32,
         /// The facet.
         status: Box<SessionStatus>,
+    },
+    /// A store cannot read or write: nothing more is decided in this process. What the log holds is taken up by the
+    /// next owner.
+    StoreFailed {
+        /// Partition of the store.
+        partition: i32,
     },
     /// Something to count or log; see [`Note`].
     Note(Note),

@@ -11,6 +11,8 @@ use uuid::Uuid;
 pub enum Key {
     /// `f`: a fence. Its offset is the epoch of the owner that wrote it.
     Fence,
+    /// `i`: tells this ledger partition from any other that has, or had, its name.
+    Identity,
     /// `r`: the owner gave the partition back with nothing in flight.
     Released,
     /// `b/id`: the message is accepted.
@@ -27,6 +29,7 @@ impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Fence => f.write_str("f"),
+            Self::Identity => f.write_str("i"),
             Self::Released => f.write_str("r"),
             Self::Accepted(id) => write!(f, "b/{id}"),
             Self::Done(id) => write!(f, "d/{id}"),
@@ -43,6 +46,7 @@ impl Key {
         match text.split_once('/') {
             None => match text {
                 "f" => Some(Self::Fence),
+                "i" => Some(Self::Identity),
                 "r" => Some(Self::Released),
                 _ => None,
             },

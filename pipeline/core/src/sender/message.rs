@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::bridge::{Echo, Print};
 use super::bulkhead::BulkheadIndex;
 use super::io::CallId;
+use super::kept::Place;
 use super::session::SessionIndex;
 use crate::time::Now;
 
@@ -168,6 +169,13 @@ pub(super) struct Open {
     pub(super) lane: Lane,
     pub(super) command: Arc<OutboundCommand>,
     pub(super) request_offset: i64,
+    /// Place in its session's queue.
+    pub(super) rank: i64,
+    pub(super) place: Place,
+    /// It is to leave memory once its Accepted record is read back; counted among the parked already.
+    pub(super) parked: bool,
+    /// Binding of its session when it was accepted, if that was known.
+    pub(super) binding_epoch: Option<i64>,
     pub(super) traceparent: Option<String>,
     pub(super) body_hash: [u8; 32],
     pub(super) accepted_at_ms: i64,
@@ -219,8 +227,12 @@ impl Open {
             chat,
             recipient,
             lane: Lane::of(command.priority),
-            command,
             request_offset: -1,
+            rank: 0,
+            place: Place::Queue,
+            command,
+            parked: false,
+            binding_epoch: None,
             traceparent: None,
             body_hash: [0; 32],
             accepted_at_ms: 0,
@@ -257,7 +269,19 @@ impl Open {
             )
     }
 
-    pub(super) fn scheduled_for_us(&self) -> Option<i64> {
-        self.command.send_at.map(|ms| ms.saturating_mul(1000))
+    /// Whether it is in the calendar: it joins its session's queue from there.
+    pub(super) fn is_scheduled(&self) -> bool {
+        matches!(self.place, Place::Calendar(_))
+    }
+
+    /// Whether nothing is known of it but that it waits, so that it may leave memory.
+    pub(super) fn may_leave(&self) -> bool {
+        self.stage == Stage::Waiting
+            && self.accepted_read
+            && self.unread == 0
+            && !self.queued
+            && !self.canceled
+            && self.refusal.is_none()
+            && self.recorded.epochs.is_empty()
     }
 }

@@ -13,16 +13,19 @@ mod bridge;
 mod bulkhead;
 mod cancel;
 mod chat;
-pub mod done;
+mod done;
 mod doubt;
 mod echoes;
 mod facts;
 mod intake;
 mod intake_window;
 mod io;
+mod kept;
 pub mod ledger;
+pub mod local;
 mod message;
 mod own;
+mod park;
 mod planted;
 pub mod rate;
 mod read;
@@ -30,6 +33,8 @@ mod rng;
 mod schedule;
 mod session;
 mod settings;
+pub mod store;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -38,7 +43,7 @@ use sluice_schemas::OutboundCommand;
 use uuid::Uuid;
 
 pub use io::{
-    BadRequest, Call, CallId, Effect, Input, Note, Request, SessionCondition, SessionConfig, Token,
+    BadRequest, Call, CallId, Effect, Input, Note, Request, Resume, SessionCondition, SessionConfig, Token,
 };
 pub use planted::Planted;
 pub use settings::{Invalid, Settings};
@@ -46,6 +51,7 @@ pub use settings::{Invalid, Settings};
 use crate::time::Now;
 use bulkhead::{BulkheadIndex, Bulkheads};
 use intake_window::IntakeWindow;
+use local::Local;
 use message::Open;
 use rng::Rng;
 use session::{SessionIndex, Sessions};
@@ -70,8 +76,22 @@ struct Partition {
     /// Offset of our fence; meaningless while fencing.
     epoch: i64,
     claim_seq: i64,
+    /// Open messages in memory: those about which something is under way, and the heads of the queues.
     open: HashMap<Uuid, Open>,
-    done: Box<dyn done::DoneStore>,
+    /// Every message that the log tells of.
+    local: Local,
+    /// Everything below this offset of the ledger is applied.
+    next_offset: Option<i64>,
+    /// Highest rank given to a message.
+    rank: i64,
+    /// No message that is not in memory is due or expires before this, wall µs.
+    local_floor_us: i64,
+    /// Sessions whose rate the log has told since the last commit.
+    rates_told: BTreeSet<SessionIndex>,
+    /// Sessions whose backlog is looked through for messages that are to end.
+    sweeps: VecDeque<sweep::Sweep>,
+    /// When the next step of a sweep is due, wall µs.
+    sweep_at_us: i64,
     /// Cancels in the log of messages that are not done.
     cancels: HashMap<Uuid, cancel::Canceled>,
     /// The same in log order, to forget those whose message never comes.
@@ -79,11 +99,9 @@ struct Partition {
     /// Cancels, with the offsets of their requests, that wait to be read back.
     cancel_requests: HashMap<Uuid, Vec<(i64, Arc<OutboundCommand>)>>,
     intake: IntakeWindow,
-    /// Restore only: keys of messages that are done, whose tombstones have not been met.
-    leftovers: HashMap<Uuid, Vec<ledger::Key>>,
     /// Outcomes of calls of a former epoch of this process that came before the ledger was read.
     early_testimony: Vec<sluice_schemas::MessageStatus>,
-    /// Restore only: states whose message has not been met.
+    /// States of messages that are not in memory.
     strays: HashMap<Uuid, message::Recorded>,
     /// Highest position the ledger records.
     position: Option<i64>,
@@ -98,18 +116,23 @@ struct Partition {
 }
 
 impl Partition {
-    fn new(done: Box<dyn done::DoneStore>) -> Self {
+    fn new(local: Local) -> Self {
         Self {
             phase: Phase::Fencing,
             epoch: -1,
             claim_seq: 0,
             open: HashMap::new(),
-            done,
+            local,
+            next_offset: None,
+            rank: 0,
+            local_floor_us: i64::MAX,
+            rates_told: BTreeSet::new(),
+            sweeps: VecDeque::new(),
+            sweep_at_us: i64::MIN,
             cancels: HashMap::new(),
             cancel_order: VecDeque::new(),
             cancel_requests: HashMap::new(),
             intake: IntakeWindow::default(),
-            leftovers: HashMap::new(),
             early_testimony: Vec::new(),
             strays: HashMap::new(),
             position: None,
@@ -123,6 +146,11 @@ impl Partition {
     /// Whether a cancel of this message of this session stands in the log.
     fn is_canceled(&self, id: &Uuid, session_id: &str) -> bool {
         self.cancels.get(id).is_some_and(|canceled| *canceled.session_id == *session_id)
+    }
+
+    /// When something of what is not in memory is to be looked at, wall µs.
+    fn floor_us(&self) -> i64 {
+        if self.sweeps.is_empty() { self.local_floor_us } else { self.local_floor_us.min(self.sweep_at_us) }
     }
 
     /// Whether decisions are made on it.
@@ -155,6 +183,8 @@ pub struct Gauges {
     pub restoring: usize,
     /// Open messages.
     pub open: usize,
+    /// Those of them in memory.
+    pub resident: usize,
     /// Messages in doubt.
     pub in_doubt: usize,
     /// Calls under way.
@@ -179,7 +209,7 @@ pub struct Sender {
     look_ups: BTreeSet<(i64, SessionIndex)>,
     /// Look-ups under way.
     looking: HashMap<Uuid, (SessionIndex, bridge::Print)>,
-    make_done: done::MakeDoneStore,
+    open_store: store::OpenStore,
     #[cfg(feature = "planted-faults")]
     planted: Option<Planted>,
     rng: Rng,
@@ -211,7 +241,7 @@ impl Sender {
             wakes: BTreeSet::new(),
             look_ups: BTreeSet::new(),
             looking: HashMap::new(),
-            make_done: Box::new(|_| Box::<done::MemoryDone>::default()),
+            open_store: Box::new(|_, _| store::Opened::empty(Box::<store::MemoryStore>::default())),
             #[cfg(feature = "planted-faults")]
             planted: None,
             rng: Rng::new(seed),
@@ -219,18 +249,20 @@ impl Sender {
         }
     }
 
-    /// Remembers finished messages in stores of this make instead of in memory.
+    /// Keeps the local state of its partitions in these stores instead of in memory.
     #[must_use]
-    pub fn with_done_stores(mut self, make: done::MakeDoneStore) -> Self {
-        self.make_done = make;
+    pub fn with_stores(mut self, open: store::OpenStore) -> Self {
+        self.open_store = open;
         self
     }
 
     /// Takes one input at `now` and adds what follows to `out`, in order.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.now = now;
+        let before = out.len();
         match input {
             Input::Assigned { partition } => self.assigned(partition, out),
+            Input::StoreStale { partition } => self.store_stale(partition, out),
             Input::Fenced { partition, offset } => self.fenced(partition, offset),
             Input::Ledger { partition, read } => self.ledger(partition, read, out),
             Input::LedgerPassed { partition, next_offset } => self.ledger_passed(partition, next_offset, out),
@@ -251,6 +283,9 @@ impl Sender {
             Input::Tick => {}
         }
         self.run_timers(out);
+        if self.partitions.values().any(|part| part.local.has_failed()) {
+            self.stop_for_its_store(before, out);
+        }
     }
 
     /// When [`Input::Tick`] is needed next, wall clock, microseconds. May be early, never late.
@@ -260,9 +295,11 @@ impl Sender {
 
     fn earliest_timer_us(&self) -> i64 {
         let messages = self.partitions.values().filter_map(|p| p.due.first().map(|(at, _)| *at)).min();
+        let parked =
+            self.partitions.values().filter(|p| p.phase == Phase::Owned).map(Partition::floor_us).min();
         let sessions = self.wakes.first().map(|(at, _)| *at);
         let look_ups = self.look_ups.first().map(|(at, _)| *at);
-        [messages, sessions, look_ups].into_iter().flatten().min().unwrap_or(i64::MAX)
+        [messages, parked, sessions, look_ups].into_iter().flatten().min().unwrap_or(i64::MAX)
     }
 
     /// Sizes for metrics.
@@ -274,7 +311,9 @@ impl Sender {
             } else {
                 gauges.restoring += 1;
             }
-            gauges.open += partition.open.len();
+            gauges.resident += partition.open.len();
+            gauges.open += partition.local.open_count()
+                + partition.open.values().filter(|open| !open.accepted_read).count();
             gauges.in_doubt += partition.in_doubt.len();
         }
         gauges

@@ -3,18 +3,51 @@
 use sluice_schemas::{EntryKind, LedgerEntry, Source, Status};
 use uuid::Uuid;
 
+use super::cancel::Canceled;
 use super::doubt::RESEND;
 use super::facts::Fact;
 use super::ledger::Key;
+use super::local::Local;
 use super::message::{Doubt, Next, Stage, Unsent};
-use super::{Effect, Note, Partition, Phase, Sender};
+use super::store::Opened;
+use super::{Effect, Note, Partition, Phase, Resume, Sender};
 
 impl Sender {
     pub(super) fn assigned(&mut self, partition: i32, out: &mut Vec<Effect>) {
         self.forget_partition(partition);
-        let done = (self.make_done)(partition);
-        self.partitions.insert(partition, Partition::new(done));
-        out.push(Effect::Fence { partition });
+        let Opened { store, next_offset } = (self.open_store)(partition, self.now);
+        let mut local = Local::new(store);
+        let resume =
+            next_offset.zip(local.identity()).map(|(next_offset, identity)| Resume { next_offset, identity });
+        if resume.is_none() {
+            local.clear();
+        }
+        let mut part = Partition::new(local);
+        part.next_offset = resume.as_ref().map(|resume| resume.next_offset);
+        self.partitions.insert(partition, part);
+        out.push(Effect::Fence { partition, resume });
+    }
+
+    /// The store of a partition has followed another ledger: it begins anew.
+    pub(super) fn store_stale(&mut self, partition: i32, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get_mut(&partition).filter(|p| p.phase == Phase::Fencing) else {
+            return;
+        };
+        part.local.clear();
+        part.next_offset = None;
+        out.push(Effect::Fence { partition, resume: None });
+    }
+
+    /// A store cannot read or write. What was decided in this step may follow from that: nothing of it is done, and
+    /// nothing is decided any more.
+    pub(super) fn stop_for_its_store(&mut self, before: usize, out: &mut Vec<Effect>) {
+        out.truncate(before);
+        let failed = self.partitions.iter().find(|(_, part)| part.local.has_failed()).map(|(n, _)| *n);
+        for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
+            self.forget_partition(partition);
+            out.push(Effect::Drop { partition });
+        }
+        out.extend(failed.map(|partition| Effect::StoreFailed { partition }));
     }
 
     pub(super) fn fenced(&mut self, partition: i32, offset: i64) {
@@ -23,7 +56,52 @@ impl Sender {
         {
             part.phase = Phase::Restoring;
             part.epoch = offset;
+            self.resume(partition);
         }
+    }
+
+    /// Takes from the local state what is in memory besides: all of it is as of where the ledger is read from.
+    fn resume(&mut self, partition: i32) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        part.position = part.local.position();
+        for (id, epoch, entry) in part.local.states() {
+            part.strays.entry(id).or_default().take(epoch, entry);
+        }
+        let mut cancels = part.local.cancels();
+        cancels.sort_unstable_by_key(|(id, at_ms, _)| (*at_ms, *id));
+        for (id, at_ms, session_id) in cancels {
+            part.cancel_order.push_back((at_ms, id));
+            part.cancels.insert(id, Canceled { at_ms, session_id: session_id.into_boxed_str() });
+        }
+        for (session_id, rate) in part.local.rates() {
+            let session = self.sessions.of(&session_id, partition);
+            self.sessions.get_mut(session).restore_tats(&rate.tats, rate.throttled_until_ms);
+        }
+        self.restore_candidates(partition);
+    }
+
+    /// Everything below `next_offset` is applied.
+    pub(super) fn follow(&mut self, partition: i32, next_offset: i64) {
+        let now = self.now;
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        part.next_offset = part.next_offset.max(Some(next_offset));
+        if part.local.wants_commit(now) {
+            self.commit_local(partition);
+        }
+    }
+
+    fn commit_local(&mut self, partition: i32) {
+        let now = self.now;
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let Some(next_offset) = part.next_offset.filter(|_| part.phase != Phase::Fencing) else { return };
+        for session in std::mem::take(&mut part.rates_told) {
+            let state = self.sessions.get(session);
+            part.local.put_rate(&state.id, &state.rate(now.wall_us));
+        }
+        if let Some(position) = part.position {
+            part.local.put_position(position);
+        }
+        part.local.commit(now, next_offset);
     }
 
     /// The entry of a fence of this process.
@@ -46,19 +124,21 @@ impl Sender {
         {
             self.restored(partition, out);
         }
+        self.follow(partition, next_offset);
     }
 
     /// The ledger is read up to our own fence: what was open is taken on.
     pub(super) fn restored(&mut self, partition: i32, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         part.phase = Phase::Owned;
-        for key in part.take_leftovers() {
-            out.push(Effect::Append { partition, epoch: part.epoch, key, entry: None, urgent: false });
+        let epoch = part.epoch;
+        for key in part.local.leftovers() {
+            out.push(Effect::Append { partition, epoch, key, entry: None, urgent: false });
         }
         let position = part.position;
-        let mut ids: Vec<(i64, Uuid)> =
-            part.open.iter().map(|(id, open)| (open.request_offset, *id)).collect();
-        ids.sort_unstable();
+        self.count_backlogs(partition);
+        self.identify(partition, out);
+        let ids = self.load_begun(partition, out);
 
         let mut status_from_ms =
             self.now.wall_ms() - i64::try_from(self.settings.bridge_window_ms).unwrap_or(i64::MAX / 2);
@@ -69,7 +149,13 @@ impl Sender {
                 in_doubt += 1;
             }
         }
-        out.push(Effect::Note(Note::Restored { partition, open: ids.len(), in_doubt }));
+        let open = self.partitions.get(&partition).map_or(0, |part| part.local.open_count());
+        out.push(Effect::Note(Note::Restored { partition, open, in_doubt }));
+        for session in self.sessions.of_partition(partition) {
+            if self.sessions.get(session).has_parked() {
+                self.offer(session);
+            }
+        }
         let skew_ms = i64::try_from(self.settings.evidence_skew_ms).unwrap_or(0);
         out.push(Effect::Own { partition, position, status_from_ms: status_from_ms - skew_ms });
         let early = self.partitions.get_mut(&partition).map(|part| std::mem::take(&mut part.early_testimony));
@@ -77,6 +163,51 @@ impl Sender {
             self.testimony(partition, &status, out);
         }
         self.pump(out);
+    }
+
+    /// Names the ledger partition, if nobody has: a store tells by that what it has followed.
+    fn identify(&mut self, partition: i32, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get(&partition).filter(|part| part.local.identity().is_none())
+        else {
+            return;
+        };
+        let entry = LedgerEntry {
+            kind: EntryKind::Identity,
+            epoch: part.epoch,
+            at: self.now.wall_ms(),
+            owner: Some(self.rng.name()),
+            ..LedgerEntry::default()
+        };
+        let epoch = part.epoch;
+        let (key, entry) = (Key::Identity, Some(Box::new(entry)));
+        out.push(Effect::Append { partition, epoch, key, entry, urgent: false });
+    }
+
+    /// Brings to memory what a former owner had begun, and what is to end because it was canceled, in the order of
+    /// the requests. States without a message go: nobody can have used those claims.
+    fn load_begun(&mut self, partition: i32, out: &mut Vec<Effect>) -> Vec<(i64, Uuid)> {
+        let Some(part) = self.partitions.get(&partition) else { return Vec::new() };
+        let epoch = part.epoch;
+        let mut begun: Vec<Uuid> = part.strays.keys().chain(part.cancels.keys()).copied().collect();
+        begun.sort_unstable();
+        begun.dedup();
+        let mut ids = Vec::new();
+        for id in begun {
+            if self.load(partition, id)
+                && let Some(open) = self.open(partition, &id)
+            {
+                ids.push((open.request_offset, id));
+            }
+            let Some(part) = self.partitions.get_mut(&partition) else { break };
+            for state in part.strays.remove(&id).into_iter().flat_map(|stray| stray.epochs) {
+                let key = Key::State(id, state);
+                part.local.forget_state(&id, state);
+                part.local.put_leftover(key);
+                out.push(Effect::Append { partition, epoch, key, entry: None, urgent: false });
+            }
+        }
+        ids.sort_unstable();
+        ids
     }
 
     /// Takes on one restored message; for one in doubt, the time of its claim.
@@ -186,6 +317,9 @@ impl Sender {
     }
 
     fn forget_partition(&mut self, partition: i32) -> bool {
+        if self.partitions.get(&partition).is_some_and(|part| !part.local.has_failed()) {
+            self.commit_local(partition);
+        }
         let removed = self.partitions.remove(&partition);
         for slot in removed.iter().flat_map(|part| part.open.values()).filter_map(|open| open.slot) {
             self.bulkheads.get(slot).free_slot();

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use sluice_schemas::{LedgerEntry, OutboundCommand, Status};
+use sluice_schemas::{LedgerEntry, OutboundCommand};
 use uuid::Uuid;
 
 use super::cancel::Canceled;
-use super::done::Done;
+use super::done::{Done, Echoed};
 use super::facts::Fact;
-use super::intake::fact_of;
+use super::intake::{accepted, fact_of};
+use super::kept::{Kept, Place};
 use super::ledger::{Key, Read};
+use super::local::{Identity, Known};
 use super::message::{Open, Stage};
+use super::park::rank_of;
 use super::{Effect, Note, Phase, Sender, Token};
 
 /// Who wrote a record, and where it stands.
@@ -21,42 +24,24 @@ struct Origin {
 
 impl super::Partition {
     /// Keys about a message, but for Done, that stand in the log, or may.
-    fn keys_of(&self, id: Uuid) -> Vec<Key> {
-        let open = self.open.get(&id);
-        let accepted = open.filter(|open| open.accepted_read).map(|_| Key::Accepted(id));
-        let states = open.into_iter().flat_map(|open| &open.recorded.epochs);
+    fn keys_of(&self, id: Uuid, known: Option<&Known>) -> Vec<Key> {
+        let accepted = matches!(known, Some(Known::Open(_))).then_some(Key::Accepted(id));
+        let open = self.open.get(&id).map(|open| &open.recorded);
+        let states = open.into_iter().chain(self.strays.get(&id)).flat_map(|recorded| &recorded.epochs);
         let canceled = self.cancels.contains_key(&id).then_some(Key::Cancel(id));
         accepted.into_iter().chain(states.map(|epoch| Key::State(id, *epoch))).chain(canceled).collect()
     }
 
     /// A tombstone of a state was met.
     fn forget_state(&mut self, id: Uuid, epoch: i64) {
+        self.local.forget_state(&id, epoch);
         if let Some(open) = self.open.get_mut(&id) {
             open.recorded.forget(epoch);
         }
         if let Some(stray) = self.strays.get_mut(&id) {
             stray.forget(epoch);
-        }
-    }
-
-    /// Keys of which nothing more is to come once the ledger is restored: what Done left behind, and states
-    /// without a message, whose claims nobody can have used.
-    pub(super) fn take_leftovers(&mut self) -> Vec<Key> {
-        let done = std::mem::take(&mut self.leftovers).into_iter();
-        let strays = std::mem::take(&mut self.strays)
-            .into_iter()
-            .map(|(id, stray)| (id, stray.epochs.iter().map(|epoch| Key::State(id, *epoch)).collect()));
-        let mut keys: Vec<(Uuid, Vec<Key>)> = done.chain(strays).collect();
-        keys.sort_unstable_by_key(|(id, _)| *id);
-        keys.into_iter().flat_map(|(_, keys)| keys).collect()
-    }
-
-    /// A tombstone of `key` was met.
-    fn drop_leftover(&mut self, id: Uuid, key: Key) {
-        if let Some(keys) = self.leftovers.get_mut(&id) {
-            keys.retain(|known| *known != key);
-            if keys.is_empty() {
-                self.leftovers.remove(&id);
+            if stray.epochs.is_empty() {
+                self.strays.remove(&id);
             }
         }
     }
@@ -79,7 +64,10 @@ impl Sender {
                 }
             }
             (Key::Released, Some(entry)) => part.position = part.position.max(entry.position),
-            (Key::Fence | Key::Released, None) => {}
+            (Key::Identity, Some(entry)) => {
+                part.local.put_identity(&Identity { offset, name: entry.owner.unwrap_or_default() });
+            }
+            (Key::Fence | Key::Released | Key::Identity, None) => {}
             (Key::Accepted(id), Some(entry)) => {
                 self.read_accepted(
                     partition,
@@ -90,30 +78,32 @@ impl Sender {
                 );
             }
             (Key::Accepted(id), None) => {
-                part.drop_leftover(id, read.key);
+                part.local.forget_leftover(read.key);
                 self.read_accepted_gone(partition, id, read.epoch);
             }
             (Key::Done(id), Some(entry)) => self.read_done(partition, id, *entry, out),
-            (Key::Done(id), None) => part.done.remove(&id),
+            (Key::Done(id), None) => part.local.forget_done(&id),
             (Key::Cancel(id), Some(entry)) => {
                 let session_id = entry.session_id.unwrap_or_default().into_boxed_str();
                 self.read_cancel(partition, id, Canceled { at_ms: entry.at, session_id }, out);
             }
             (Key::Cancel(id), None) => {
-                part.drop_leftover(id, read.key);
+                part.local.forget_leftover(read.key);
+                part.local.forget_cancel(&id);
                 part.cancels.remove(&id);
             }
             (Key::State(id, state_epoch), Some(entry)) => {
                 self.read_state(partition, id, state_epoch, entry, out);
             }
             (Key::State(id, state_epoch), None) => {
-                part.drop_leftover(id, read.key);
+                part.local.forget_leftover(read.key);
                 part.forget_state(id, state_epoch);
             }
         }
         if offset == epoch && self.partitions.get(&partition).is_some_and(|p| p.phase == Phase::Restoring) {
             self.restored(partition, out);
         }
+        self.follow(partition, offset.saturating_add(1));
         self.give_back_if_idle(partition, out);
     }
 
@@ -132,32 +122,71 @@ impl Sender {
                 open.accepted_read = true;
                 open.unread = open.unread.saturating_sub(1);
                 let token = Token::Intake { partition, epoch: writer, offset: open.request_offset };
+                let kept = Kept::of(open);
+                if let Some(another) = part.local.kept(&id) {
+                    part.local.forget(&id, &another);
+                }
+                part.keep(id, &kept);
                 self.publish_accepted(partition, id, token, out);
-                self.look_again(partition, id, out);
+                if !self.leave(partition, id) {
+                    self.look_again(partition, id, out);
+                }
             } else if open.refusal.is_some()
                 && let Some(command) = command
             {
                 self.overrule(partition, id, command, &entry);
+            } else if !open.accepted_read
+                && let Some(command) = command
+            {
+                self.keep_anothers(partition, id, command, &entry);
             }
             return;
         }
-        if part.done.get(&id).is_some() {
+        match part.local.known(&id) {
             // A former owner's late append of a message that is done: its key must not stay.
-            self.tombstone(partition, id, Key::Accepted(id), out);
-            return;
+            Some(Known::Done(_)) => self.tombstone(partition, Key::Accepted(id), out),
+            Some(Known::Open(_)) => {}
+            None => match command {
+                Some(command) => self.take_over(partition, id, command, &entry),
+                None => out.push(Effect::Note(Note::StrangeLedgerRecord { partition, offset })),
+            },
         }
-        let Some(command) = command else {
-            out.push(Effect::Note(Note::StrangeLedgerRecord { partition, offset }));
-            return;
-        };
-        let open = self.open_from(partition, id, command, &entry);
-        let live = self.partitions.get(&partition).is_some_and(|p| p.phase == Phase::Owned);
-        if let Some(part) = self.partitions.get_mut(&partition) {
-            part.open.insert(id, open);
-        }
+    }
+
+    /// A former owner accepted a message: it waits in the local state.
+    fn take_over(&mut self, partition: i32, id: Uuid, command: Arc<OutboundCommand>, entry: &LedgerEntry) {
+        let mut open = self.open_from(partition, id, command, entry);
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let live = part.is_live();
+        // Behind what was brought to memory from its queue already.
+        open.rank = if live { part.next_rank(open.request_offset) } else { open.rank };
+        part.keep(id, &Kept::of(&open));
+        part.rank = part.rank.max(open.rank);
         if live {
+            open.recorded = part.strays.remove(&id).unwrap_or_default();
+            part.open.insert(id, open);
             self.enqueue(partition, id);
-            self.arm(partition, id);
+            if !self.leave(partition, id) {
+                self.arm(partition, id);
+            }
+        }
+    }
+
+    /// A former owner accepted what we accept too: should ours not get through, it is what the log holds.
+    fn keep_anothers(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        command: Arc<OutboundCommand>,
+        entry: &LedgerEntry,
+    ) {
+        let mut theirs = self.open_from(partition, id, command, entry);
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        if part.local.known(&id).is_none()
+            && let Some(ours) = part.open.get(&id)
+        {
+            theirs.rank = ours.rank;
+            part.keep(id, &Kept::of(&theirs));
         }
     }
 
@@ -171,6 +200,10 @@ impl Sender {
             open.refusal = refused.refusal;
             open.unread = refused.unread;
             open.stage = refused.stage;
+            let kept = Kept::of(open);
+            if let Some(part) = self.partitions.get_mut(&partition) {
+                part.keep(id, &kept);
+            }
         }
     }
 
@@ -184,12 +217,14 @@ impl Sender {
     ) -> Open {
         let recipient: Arc<str> = entry.recipient.as_deref().unwrap_or_default().into();
         let session = self.sessions.of(&command.session_id, partition);
-        let part = self.partitions.get_mut(&partition);
-        let canceled = part.as_ref().is_some_and(|part| part.is_canceled(&id, &command.session_id));
-        let recorded = part.and_then(|part| part.strays.remove(&id)).unwrap_or_default();
+        let part = self.partitions.get(&partition);
+        let canceled = part.is_some_and(|part| part.is_canceled(&id, &command.session_id));
+        let request_offset = entry.request_offset.unwrap_or(-1);
         Open {
-            recorded,
-            request_offset: entry.request_offset.unwrap_or(-1),
+            request_offset,
+            rank: rank_of(request_offset),
+            place: Place::of(command.send_at, self.now.wall_us),
+            binding_epoch: entry.binding_epoch,
             traceparent: entry.traceparent.clone(),
             body_hash: hash32(entry.body_sha256.as_deref()),
             accepted_at_ms: entry.at,
@@ -202,49 +237,55 @@ impl Sender {
 
     /// Somebody's tombstone of an Accepted record: the message is done, wherever Done now stands.
     fn read_accepted_gone(&mut self, partition: i32, id: Uuid, writer: i64) {
-        let Some(part) = self.partitions.get(&partition) else { return };
-        if writer != part.epoch {
-            self.close(partition, id);
+        let Some(part) = self.partitions.get_mut(&partition).filter(|part| part.epoch != writer) else {
+            return;
+        };
+        if let Some(kept) = part.local.kept(&id) {
+            part.local.forget(&id, &kept);
+            self.close_kept(partition, id, &kept);
         }
+        self.close(partition, id);
     }
 
     fn read_done(&mut self, partition: i32, id: Uuid, entry: LedgerEntry, out: &mut Vec<Effect>) {
         let session = entry.session_id.as_deref().map(|s| self.sessions.of(s, partition));
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
         if let Some(session) = session {
             self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
+            part.rates_told.insert(session);
         }
-        let Some(part) = self.partitions.get_mut(&partition) else { return };
-        let is_known =
-            part.open.get(&id).is_some_and(|open| open.accepted_read) || part.done.get(&id).is_some();
-        if is_refusal(&entry) && is_known {
+        part.position = part.position.max(entry.position);
+        let known = part.local.known(&id);
+        if is_refusal(&entry) && known.is_some() {
             // Its writer did not know what became of the request: its word came too late, and was not told.
             self.refusal_is_void(partition, id, out);
             return;
         }
-        part.done.insert(
-            id,
-            Done {
-                at_ms: entry.at,
-                outcome: entry.outcome,
-                reason: entry.reason.as_deref().map(Into::into),
-                body_hash: hash32(entry.body_sha256.as_deref()),
-                provider_message_id: entry.provider_message_id.as_deref().map(Into::into),
-                claim_epoch: entry.claim_epoch.unwrap_or(-1),
-                claim_seq: entry.claim_seq.unwrap_or(0),
-                attempts: u32::try_from(entry.attempt.unwrap_or(0)).unwrap_or(0),
-            },
-        );
-        let leftovers = part.keys_of(id);
+        let leftovers = part.keys_of(id, known.as_ref());
+        let done = done_of(&entry);
+        part.local.finish(id, &done, known.as_ref());
         if part.phase == Phase::Restoring {
-            self.restore_candidate(partition, id, &entry);
+            self.restore_candidate(partition, id, &done);
         }
         self.answer_request(partition, id, out);
         // What Done makes superfluous, whoever wrote it, is tombstoned; in a restore, what turns out to stay.
         for key in leftovers {
-            self.tombstone(partition, id, key, out);
+            self.tombstone(partition, key, out);
+        }
+        if let Some(Known::Open(kept)) = known {
+            self.close_kept(partition, id, &kept);
         }
         self.close(partition, id);
         self.pump(out);
+    }
+
+    /// An open message that the local state kept is so no longer.
+    fn close_kept(&mut self, partition: i32, id: Uuid, kept: &Kept) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        part.strays.remove(&id);
+        if part.is_live() && !part.open.contains_key(&id) {
+            self.forget_parked(partition, kept);
+        }
     }
 
     /// Our own refusal stands behind another's acceptance: the message is open after all, and told so.
@@ -259,7 +300,9 @@ impl Sender {
             self.publish_accepted(partition, id, Token::Intake { partition, epoch, offset }, out);
         }
         self.enqueue(partition, id);
-        self.arm(partition, id);
+        if !self.leave(partition, id) {
+            self.arm(partition, id);
+        }
         self.pump(out);
     }
 
@@ -268,7 +311,7 @@ impl Sender {
     fn answer_request(&self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get(&partition) else { return };
         let (Some(open), Some(done)) =
-            (part.open.get(&id).filter(|open| !open.accepted_read), part.done.get(&id))
+            (part.open.get(&id).filter(|open| !open.accepted_read), part.local.done(&id))
         else {
             return;
         };
@@ -292,26 +335,32 @@ impl Sender {
         entry: Box<LedgerEntry>,
         out: &mut Vec<Effect>,
     ) {
-        if let Some(session_id) = entry.session_id.as_deref() {
-            let session = self.sessions.of(session_id, partition);
-            self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
-        }
+        let session = entry.session_id.as_deref().map(|session_id| self.sessions.of(session_id, partition));
         let Some(part) = self.partitions.get_mut(&partition) else { return };
-        let (epoch, phase) = (part.epoch, part.phase);
+        if let Some(session) = session {
+            self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
+            part.rates_told.insert(session);
+        }
+        let (epoch, restoring) = (part.epoch, part.phase == Phase::Restoring);
         let Some(open) = part.open.get_mut(&id) else {
-            if part.done.get(&id).is_some() {
-                self.tombstone(partition, id, Key::State(id, state_epoch), out);
-            } else if phase == Phase::Restoring {
+            if part.local.done(&id).is_some() {
+                self.tombstone(partition, Key::State(id, state_epoch), out);
+                return;
+            }
+            part.local.put_state(&id, state_epoch, &entry);
+            let stray = part.strays.entry(id).or_default();
+            if restoring {
                 // Its Accepted record may stand further on: a former owner's late append replaces the earlier one.
-                part.strays.entry(id).or_default().take(state_epoch, entry);
+                stray.take(state_epoch, entry);
+            } else {
+                stray.note(state_epoch);
             }
             return;
         };
+        part.local.put_state(&id, state_epoch, &entry);
         if state_epoch == epoch {
             open.unread = open.unread.saturating_sub(1);
             self.look_again(partition, id, out);
-        } else if phase == Phase::Restoring {
-            open.recorded.take(state_epoch, entry);
         } else {
             // Read after our own fence it is void: its writer met the fence before it could use the claim.
             open.recorded.note(state_epoch);
@@ -319,23 +368,20 @@ impl Sender {
     }
 
     /// Tombstones a key of a message that is done; in a restore only if no tombstone of it is met.
-    pub(super) fn tombstone(&mut self, partition: i32, id: Uuid, key: Key, out: &mut Vec<Effect>) {
+    pub(super) fn tombstone(&mut self, partition: i32, key: Key, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
+        if let Key::State(id, epoch) = key {
+            part.local.forget_state(&id, epoch);
+        }
+        part.local.put_leftover(key);
         if part.is_live() {
             out.push(Effect::Append { partition, epoch: part.epoch, key, entry: None, urgent: true });
-        } else {
-            let keys = part.leftovers.entry(id).or_default();
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
         }
     }
 
     pub(super) fn publish_accepted(&self, partition: i32, id: Uuid, token: Token, out: &mut Vec<Effect>) {
         if let Some(open) = self.open(partition, &id) {
-            let fact =
-                Fact { status: Status::Accepted, occurred_at: Some(open.accepted_at_ms), ..Fact::default() };
-            self.publish(partition, id, open, fact, token, out);
+            self.publish(partition, id, open, accepted(open), token, out);
         }
     }
 
@@ -345,6 +391,12 @@ impl Sender {
         let Some(open) = self.partitions.get_mut(&partition).and_then(|p| p.open.remove(&id)) else { return };
         let finished_in_order = open.stage == Stage::Finishing;
         let session = self.sessions.get_mut(open.session);
+        if open.queued {
+            session.count_queued(open.lane, -1);
+        }
+        if open.parked {
+            session.count_parked(open.lane, -1);
+        }
         if open.in_backlog {
             session.backlog = session.backlog.saturating_sub(1);
         }
@@ -364,6 +416,27 @@ impl Sender {
         let now_us = self.now.wall_us;
         self.sessions.get_mut(open.session).ready_chat(&open.chat, now_us);
         self.offer(open.session);
+    }
+}
+
+fn done_of(entry: &LedgerEntry) -> Done {
+    Done {
+        at_ms: entry.at,
+        outcome: entry.outcome,
+        reason: entry.reason.clone(),
+        body_hash: hash32(entry.body_sha256.as_deref()),
+        provider_message_id: entry.provider_message_id.clone(),
+        claim_epoch: entry.claim_epoch.unwrap_or(-1),
+        claim_seq: entry.claim_seq.unwrap_or(0),
+        attempts: u32::try_from(entry.attempt.unwrap_or(0)).unwrap_or(0),
+        echo: match (&entry.session_id, &entry.recipient, &entry.content_sha256) {
+            (Some(session_id), Some(recipient), Some(content)) => Some(Echoed {
+                session_id: session_id.clone(),
+                recipient: recipient.clone(),
+                content: hash32(Some(content)),
+            }),
+            _ => None,
+        },
     }
 }
 

@@ -17,6 +17,11 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// A name that no other process gives.
+    pub(super) fn name(&mut self) -> String {
+        format!("{:016x}{:016x}", self.next(), self.next())
+    }
+
     /// A number in `low..=high`.
     pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
         if low >= high { low } else { low + self.next() % (high - low + 1) }

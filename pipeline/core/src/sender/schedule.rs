@@ -16,22 +16,36 @@ const EXPIRED_PER_STEP: usize = 16;
 impl Sender {
     /// Puts an open message where it waits: its chat's queue, or the calendar.
     pub(super) fn enqueue(&mut self, partition: i32, id: Uuid) {
-        let now_us = self.now.wall_us;
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.stage = Stage::Waiting;
-        let (session, chat, lane) = (open.session, open.chat.clone(), open.lane);
+        let (session, lane) = (open.session, open.lane);
         let newly = !std::mem::replace(&mut open.in_backlog, true);
-        if open.scheduled_for_us().is_some_and(|at| at > now_us) || open.queued {
-            if newly {
-                self.sessions.get_mut(session).backlog += 1;
-            }
-            return;
-        }
         // A message that had its turn goes back to the head.
         let back = open.attempts > 0 || !open.recorded.epochs.is_empty();
+        let stays = (open.is_scheduled() && !back) || open.queued || open.parked;
+        self.sessions.get_mut(session).backlog += usize::from(newly);
+        if stays {
+            return;
+        }
+        if !back && self.must_park(session, lane) {
+            if let Some(open) = self.open_mut(partition, &id) {
+                open.parked = true;
+            }
+            self.sessions.get_mut(session).count_parked(lane, 1);
+            return;
+        }
+        self.queue_up(partition, id);
+    }
+
+    /// Puts a message into its chat's queue.
+    pub(super) fn queue_up(&mut self, partition: i32, id: Uuid) {
+        let now_us = self.now.wall_us;
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        let back = open.attempts > 0 || !open.recorded.epochs.is_empty();
         open.queued = true;
+        let (session, chat, lane) = (open.session, open.chat.clone(), open.lane);
         let state = self.sessions.get_mut(session);
-        state.backlog += usize::from(newly);
+        state.count_queued(lane, 1);
         let queue = state.chats.entry(chat.clone()).or_default();
         if back {
             queue.push_front(lane, id);
@@ -54,8 +68,6 @@ impl Sender {
             Stage::Waiting => {
                 if open.canceled {
                     due_us = now_us;
-                } else if let Some(at) = open.scheduled_for_us().filter(|_| !open.queued) {
-                    due_us = due_us.min(at);
                 }
                 if self.sessions.get(open.session).config.is_none() {
                     due_us =
@@ -74,6 +86,9 @@ impl Sender {
     /// Offers a session to its bulkhead's line if it has something to send and may.
     pub(super) fn offer(&mut self, session: SessionIndex) {
         let now_us = self.now.wall_us;
+        if self.sessions.get(session).has_parked() {
+            self.refill(session);
+        }
         let state = self.sessions.get(session);
         if state.in_line || !state.has_ready_chat() || !state.has_room() {
             return;
@@ -133,6 +148,9 @@ impl Sender {
         let Some(id) = state.take_head(now_us) else { return };
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.queued = false;
+        let lane = open.lane;
+        self.sessions.get_mut(session).count_queued(lane, -1);
+        let Some(open) = self.open(partition, &id) else { return };
         if !matches!(open.stage, Stage::Waiting) || self.why_unsent(partition, &id).is_some() {
             self.look_again(partition, id, out);
             return;
@@ -174,9 +192,11 @@ impl Sender {
         }
     }
 
-    fn requeue(&mut self, partition: i32, id: Uuid) {
+    pub(super) fn requeue(&mut self, partition: i32, id: Uuid) {
         self.enqueue(partition, id);
-        self.arm(partition, id);
+        if !self.leave(partition, id) {
+            self.arm(partition, id);
+        }
     }
 
     /// Why a message that waits is not to be sent, if so.
@@ -190,6 +210,8 @@ impl Sender {
             Some(Unsent::new(Status::Canceled, "canceled"))
         } else if open.expires_at_us <= self.now.wall_us {
             Some(Unsent::new(Status::Expired, "expired"))
+        } else if session.has_outlived(open.accepted_at_ms, open.binding_epoch) {
+            Some(Unsent::new(Status::Failed, "session_deleted"))
         } else if !is_known && open.accepted_at_ms.saturating_add(unknown_hold_ms) <= self.now.wall_ms() {
             Some(Unsent::new(Status::Failed, "unknown_session"))
         } else if is_known && tenant.is_some_and(|tenant| *tenant != *session.tenant) {
@@ -242,6 +264,7 @@ impl Sender {
             return;
         }
         self.run_message_timers(now_us, out);
+        self.run_local_timers(out);
         while let Some((_, session)) = pop_due(&mut self.wakes, now_us) {
             let state = self.sessions.get_mut(session);
             state.wake_us = None;
@@ -281,7 +304,7 @@ impl Sender {
             if part.phase != Phase::Owned {
                 continue;
             }
-            for id in part.done.expired(before_ms, EXPIRED_PER_STEP) {
+            for id in part.local.take_ended(before_ms, EXPIRED_PER_STEP) {
                 out.push(Effect::Append {
                     partition: *n,
                     epoch: part.epoch,
@@ -305,7 +328,10 @@ impl Sender {
             let slots = config.base_url_in_flight_max.unwrap_or(self.settings.base_url_in_flight_max);
             self.bulkheads.of(&config.base_url, slots)
         });
-        let deleted = config.is_none() && self.sessions.get(session).config.is_some();
+        let before = self.sessions.get(session).config.as_deref();
+        let deleted = config.is_none() && before.is_some();
+        let rebound =
+            before.zip(config.as_deref()).is_some_and(|(old, new)| old.binding_epoch < new.binding_epoch);
         self.move_to(session, bulkhead);
         let state = self.sessions.get_mut(session);
         state.configure(config);
@@ -320,7 +346,10 @@ impl Sender {
         // A new record may bring a new credential: try again.
         state.down = None;
         if deleted {
-            self.fail_backlog(partition, session, out);
+            state.deleted_at_ms = self.now.wall_ms();
+        }
+        if deleted || rebound {
+            self.sweep(partition, session);
         }
         self.offer(session);
         self.pump(out);
@@ -336,23 +365,6 @@ impl Sender {
         if let Some(old) = old.filter(|_| std::mem::take(&mut state.in_line)) {
             let tenant = state.tenant.clone();
             self.bulkheads.get(old).leave(&tenant, session);
-        }
-    }
-
-    /// Ends what waits in a deleted session.
-    fn fail_backlog(&mut self, partition: i32, session: SessionIndex, out: &mut Vec<Effect>) {
-        // While the ledger is being read nobody knows what became of them.
-        let Some(part) = self.partitions.get(&partition).filter(|part| part.is_live()) else { return };
-        let mut waiting: Vec<(i64, Uuid)> = part
-            .open
-            .iter()
-            .filter(|(_, open)| open.session == session && open.unread == 0)
-            .filter(|(_, open)| matches!(open.stage, Stage::Waiting | Stage::Retrying { .. }))
-            .map(|(id, open)| (open.request_offset, *id))
-            .collect();
-        waiting.sort_unstable();
-        for (_, id) in waiting {
-            self.append_ending(partition, id, Unsent::new(Status::Failed, "session_deleted"), out);
         }
     }
 

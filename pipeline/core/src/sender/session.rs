@@ -3,12 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use sluice_schemas::Connection;
+use sluice_schemas::{Connection, OnDelete};
 
 use super::bridge::Bridge;
 use super::bulkhead::BulkheadIndex;
 use super::chat::Chat;
 use super::io::{SessionCondition, SessionConfig};
+use super::local::Rate;
 use super::message::{ChatKey, Lane};
 use super::rate::Buckets;
 
@@ -55,6 +56,14 @@ pub(super) struct Down {
     pub(super) probe_at_us: i64,
 }
 
+/// Messages of one lane that are not in memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Parked {
+    pub(super) count: usize,
+    /// What stands behind this one, in the order of the queue, is parked; up to it, all were brought to memory.
+    pub(super) loaded_to: Option<(i64, uuid::Uuid)>,
+}
+
 /// One session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -77,6 +86,12 @@ pub(super) struct Session {
     pub(super) in_flight: u32,
     /// Open messages that wait.
     pub(super) backlog: usize,
+    /// Those of them in its queues and not in memory, by lane.
+    pub(super) parked: [Parked; 3],
+    /// Messages in its chats' queues, by lane.
+    pub(super) resident: [usize; 3],
+    /// What was accepted up to this time was of a session that has been deleted, ms.
+    pub(super) deleted_at_ms: i64,
     pub(super) chats: HashMap<ChatKey, Chat>,
     ready: [VecDeque<ChatKey>; 3],
     /// Chats with a message that keeps a lane waiting.
@@ -107,6 +122,9 @@ impl Session {
             reserved: 0,
             in_flight: 0,
             backlog: 0,
+            parked: Default::default(),
+            resident: [0; 3],
+            deleted_at_ms: i64::MIN,
             chats: HashMap::new(),
             ready: Default::default(),
             held_chats: Vec::new(),
@@ -217,6 +235,42 @@ impl Session {
             && self.down.is_none_or(|down| down.probe_at_us <= now_us)
     }
 
+    /// Takes what the ledger says of its rate, for the local state.
+    pub(super) fn rate(&self, now_us: i64) -> Rate {
+        let buckets = if self.config.is_some() { &self.buckets } else { &self.recorded };
+        Rate {
+            tats: buckets.tats(0, now_us),
+            throttled_until_ms: (self.throttled_until_us > now_us)
+                .then(|| super::attempt::ceil_ms(self.throttled_until_us)),
+        }
+    }
+
+    /// Whether a message was accepted for what the session no longer is, and is to end with that.
+    pub(super) fn has_outlived(&self, accepted_at_ms: i64, binding_epoch: Option<i64>) -> bool {
+        let of_deleted = accepted_at_ms <= self.deleted_at_ms;
+        let of_former_binding = self.config.as_ref().is_some_and(|config| {
+            config.on_rebinding == OnDelete::Fail
+                && binding_epoch.is_some_and(|epoch| epoch < config.binding_epoch)
+        });
+        of_deleted || of_former_binding
+    }
+
+    pub(super) fn has_parked(&self) -> bool {
+        self.parked.iter().any(|parked| parked.count > 0)
+    }
+
+    /// A message entered, or left, a queue of a chat.
+    pub(super) fn count_queued(&mut self, lane: Lane, change: isize) {
+        let resident = &mut self.resident[lane as usize];
+        *resident = resident.saturating_add_signed(change);
+    }
+
+    /// A message is parked, or no longer so.
+    pub(super) fn count_parked(&mut self, lane: Lane, change: isize) {
+        let parked = &mut self.parked[lane as usize];
+        parked.count = parked.count.saturating_add_signed(change);
+    }
+
     pub(super) fn has_ready_chat(&self) -> bool {
         self.ready.iter().any(|queue| !queue.is_empty())
     }
@@ -250,6 +304,8 @@ impl Session {
         self.reserved = 0;
         self.in_flight = 0;
         self.backlog = 0;
+        self.parked = Default::default();
+        self.resident = [0; 3];
         self.bridge = Bridge::default();
         self.look_up_due_us = None;
     }

@@ -43,6 +43,14 @@ pub struct Settings {
     pub intake_bytes_max: usize,
     /// Requests of one partition taken in but not yet in the ledger.
     pub intake_records_max: usize,
+    /// Messages of one lane of a session that wait in memory; those behind them are in the local state only.
+    pub session_resident_max: usize,
+    /// The same once `resident_max` messages are in memory in all.
+    pub session_resident_min: usize,
+    /// Messages of one lane of a session that may be in memory when all of them wait behind others of their chats.
+    pub session_resident_held_max: usize,
+    /// Messages in memory in all, about, of this process.
+    pub resident_max: usize,
     /// Messages that may wait in one session; more are refused with `queue_full`.
     pub session_backlog_max: usize,
     /// Without an echo, the WhatsApp id of a submitted message is asked for after this time, milliseconds.
@@ -81,6 +89,10 @@ impl Default for Settings {
             base_url_in_flight_max: 256,
             intake_bytes_max: 16 * 1024 * 1024,
             intake_records_max: 20_000,
+            session_resident_max: 256,
+            session_resident_min: 8,
+            session_resident_held_max: 4_096,
+            resident_max: 100_000,
             session_backlog_max: 1_000_000,
             look_up_after_ms: 30_000,
             look_ups_per_minute: 10,
@@ -127,6 +139,9 @@ impl Settings {
         }
         if self.intake_records_max == 0 || self.intake_bytes_max == 0 {
             return refuse("intake_records_max", "and intake_bytes_max must be above 0");
+        }
+        if self.session_resident_min == 0 || self.session_resident_max < self.session_resident_min {
+            return refuse("session_resident_min", "must be above 0 and not above session_resident_max");
         }
         if self.refence_min_ms > self.refence_max_ms {
             return refuse("refence_min_ms", "is above refence_max_ms");

@@ -14,8 +14,8 @@ use sluice_schemas::codec::Datum;
 use sluice_schemas::ids::message_id;
 use sluice_schemas::wire::Reader;
 use sluice_schemas::{
-    Command, ContentType, EntryKind, InDoubtPolicy, LedgerEntry, MessageStatus, OutboundCommand, Provider,
-    RateLimit, Source, Status,
+    Command, ContentType, EntryKind, InDoubtPolicy, LedgerEntry, MessageStatus, OnDelete, OutboundCommand,
+    Provider, RateLimit, Source, Status,
 };
 
 struct Record {
@@ -56,6 +56,7 @@ pub(crate) fn config() -> SessionConfig {
         tenant_weight: 1,
         needs_bridge: false,
         binding_epoch: 0,
+        on_rebinding: OnDelete::Move,
     }
 }
 
@@ -392,7 +393,7 @@ impl World {
         let mut live: Vec<String> = Vec::new();
         for (i, record) in self.log.iter().enumerate() {
             let last = self.log[i + 1..].iter().all(|later| later.key != record.key);
-            if last && record.entry.is_some() && i > 0 {
+            if last && record.entry.is_some() && i > 0 && record.key != Key::Identity {
                 let key = record.key.to_string();
                 live.push(key.split_inclusive('/').next().unwrap_or(&key).to_owned());
             }

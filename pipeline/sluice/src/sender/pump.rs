@@ -268,7 +268,7 @@ impl Pump {
             Effect::LookUp { message_id, session_id, provider_message_id, .. } => {
                 self.caller.look_up(&session_id, message_id, &provider_message_id);
             }
-            Effect::Fence { partition } => {
+            Effect::Fence { partition, .. } => {
                 if !self.writer.fence(partition, &self.sender.fence_entry()) {
                     self.fence_later(partition, 1_000);
                 }
@@ -296,6 +296,11 @@ impl Pump {
             Effect::Reroute { to_partition, hops, token, .. } => self.reroute(to_partition, hops, token),
             Effect::SessionStatus { partition, status } => self.writer.facet(partition, &status),
             Effect::Note(note) => notes::take(&self.deps.metrics, &note),
+            Effect::StoreFailed { partition } => {
+                anyhow::bail!(
+                    "the local state of partition {partition} cannot be read or written; see the entry before"
+                )
+            }
         }
         Ok(())
     }
@@ -424,6 +429,7 @@ impl Pump {
         metrics.partitions.with_label_values(&["owned"]).set(count(gauges.owned));
         metrics.partitions.with_label_values(&["restoring"]).set(count(gauges.restoring));
         metrics.open_messages.with_label_values(&["open"]).set(count(gauges.open));
+        metrics.open_messages.with_label_values(&["resident"]).set(count(gauges.resident));
         metrics.open_messages.with_label_values(&["calling"]).set(count(gauges.calls));
         metrics.in_doubt_open.set(i64::try_from(gauges.in_doubt).unwrap_or(i64::MAX));
         for partition in self.sender.partitions_in_doubt() {

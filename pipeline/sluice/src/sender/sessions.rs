@@ -33,6 +33,7 @@ pub(super) fn config(
         tenant_weight: record.tenant_weight.and_then(positive).unwrap_or(1),
         needs_bridge: defaults.needs_bridge,
         binding_epoch: record.binding_epoch,
+        on_rebinding: record.on_delete,
     })
 }
 

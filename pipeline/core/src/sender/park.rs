@@ -1,0 +1,247 @@
+//! Messages that wait and are not in memory: a session keeps the heads of its queues there, and what is behind, or
+//! due later, is in the local state only. So a million messages in one session cost it nothing but disk.
+
+use uuid::Uuid;
+
+use super::kept::{Kept, Place};
+use super::message::{Lane, Open, Stage};
+use super::session::SessionIndex;
+use super::{Effect, Partition, Phase, Sender, shared};
+
+/// Messages brought to memory, or looked at, in one step of a timer.
+const PER_STEP: usize = 64;
+
+impl Partition {
+    /// Keeps an open message, of which the log tells.
+    pub(super) fn keep(&mut self, id: Uuid, kept: &Kept) {
+        self.local.keep(id, kept);
+        let due_us = match kept.place {
+            Place::Calendar(at_us) => at_us.min(kept.expires_at_us),
+            Place::Queue => kept.expires_at_us,
+        };
+        self.local_floor_us = self.local_floor_us.min(due_us);
+    }
+
+    /// The rank of the request at `offset`, or one behind all that were given if that would stand before some.
+    pub(super) fn next_rank(&mut self, offset: i64) -> i64 {
+        self.rank = self.rank.saturating_add(1).max(rank_of(offset));
+        self.rank
+    }
+}
+
+/// Where the request at `offset` stands, whoever took it in; between two of them there is room for those that come
+/// late or are due.
+pub(super) fn rank_of(offset: i64) -> i64 {
+    offset.saturating_mul(1 << 20)
+}
+
+impl Sender {
+    /// How many messages of one lane of a session may be in memory.
+    fn resident_max(&self) -> usize {
+        let resident: usize = self.partitions.values().map(|part| part.open.len()).sum();
+        if resident < self.settings.resident_max {
+            self.settings.session_resident_max
+        } else {
+            self.settings.session_resident_min
+        }
+    }
+
+    /// Whether a message behind all others of its lane has to wait outside memory.
+    pub(super) fn must_park(&self, session: SessionIndex, lane: Lane) -> bool {
+        let state = self.sessions.get(session);
+        state.parked[lane as usize].count > 0 || state.resident[lane as usize] >= self.resident_max()
+    }
+
+    /// A message whose Accepted record is read back leaves memory if it is to wait outside it; whether it did.
+    pub(super) fn leave(&mut self, partition: i32, id: Uuid) -> bool {
+        let Some(open) = self.open(partition, &id) else { return false };
+        let session = open.session;
+        if (open.parked || open.is_scheduled()) && open.may_leave() {
+            self.set_due(partition, id, None);
+            if let Some(part) = self.partitions.get_mut(&partition) {
+                part.open.remove(&id);
+                self.floor_us = self.floor_us.min(part.local_floor_us);
+            }
+            self.offer(session);
+            return true;
+        }
+        self.unpark(partition, id);
+        false
+    }
+
+    /// A message in memory that was to leave it stays.
+    fn unpark(&mut self, partition: i32, id: Uuid) {
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        if std::mem::take(&mut open.parked) {
+            let (session, lane) = (open.session, open.lane);
+            self.sessions.get_mut(session).count_parked(lane, -1);
+        }
+    }
+
+    /// Brings the next messages of a session's queues to memory if few are left there.
+    pub(super) fn refill(&mut self, session: SessionIndex) {
+        let now_us = self.now.wall_us;
+        let most = self.resident_max();
+        for lane in Lane::ALL {
+            let state = self.sessions.get(session);
+            let (parked, resident) = (state.parked[lane as usize], state.resident[lane as usize]);
+            // All that is here waits behind something, and the session could send.
+            let starves = !state.has_ready_chat() && state.has_room() && state.holding(now_us).is_none();
+            let few = resident < most.div_ceil(2)
+                || (starves && resident < self.settings.session_resident_held_max);
+            let partition = state.partition;
+            let live = self.partitions.get(&partition).filter(|part| part.is_live());
+            let Some(part) = live.filter(|_| parked.count > 0 && few) else { continue };
+            let session_id = state.id.clone();
+            let wanted = most.saturating_sub(resident).max(most.div_ceil(2));
+            for (rank, id) in part.local.queued(&session_id, lane, parked.loaded_to, wanted) {
+                self.sessions.get_mut(session).parked[lane as usize].loaded_to = Some((rank, id));
+                if self.load(partition, id) {
+                    self.queue_up_quietly(partition, id);
+                    self.arm(partition, id);
+                }
+            }
+        }
+    }
+
+    /// As [`Sender::queue_up`], by who offers the session himself.
+    fn queue_up_quietly(&mut self, partition: i32, id: Uuid) {
+        let now_us = self.now.wall_us;
+        let Some(open) = self.open_mut(partition, &id) else { return };
+        open.queued = true;
+        let (session, chat, lane) = (open.session, open.chat.clone(), open.lane);
+        let state = self.sessions.get_mut(session);
+        state.count_queued(lane, 1);
+        state.chats.entry(chat.clone()).or_default().push(lane, id);
+        state.ready_chat(&chat, now_us);
+    }
+
+    /// Brings a parked message to memory; false if it is there already, or not open.
+    pub(super) fn load(&mut self, partition: i32, id: Uuid) -> bool {
+        let Some(part) = self.partitions.get(&partition).filter(|part| !part.open.contains_key(&id)) else {
+            return false;
+        };
+        let Some(kept) = part.local.kept(&id) else { return false };
+        let Some(mut open) = self.open_of(partition, id, &kept) else { return false };
+        open.in_backlog = true;
+        if kept.place == Place::Queue {
+            self.sessions.get_mut(open.session).count_parked(open.lane, -1);
+        }
+        let Some(part) = self.partitions.get_mut(&partition) else { return false };
+        open.recorded = part.strays.remove(&id).unwrap_or_default();
+        part.open.insert(id, open);
+        true
+    }
+
+    /// An open message as the local state tells it.
+    pub(super) fn open_of(&mut self, partition: i32, id: Uuid, kept: &Kept) -> Option<Open> {
+        let Ok(command) = kept.command() else {
+            self.partitions.get(&partition)?.local.mark_corrupt();
+            return None;
+        };
+        let session = self.sessions.of(&kept.session_id, partition);
+        let canceled = self.partitions.get(&partition)?.is_canceled(&id, &kept.session_id);
+        Some(Open {
+            rank: kept.rank,
+            place: kept.place,
+            binding_epoch: kept.binding_epoch,
+            request_offset: kept.request_offset,
+            traceparent: kept.traceparent.clone(),
+            body_hash: kept.body_hash,
+            accepted_at_ms: kept.accepted_at_ms,
+            expires_at_us: kept.expires_at_us,
+            accepted_read: true,
+            canceled,
+            ..Open::new(session, command.into(), shared(&kept.recipient), id)
+        })
+    }
+
+    /// A parked message has ended: it counts no longer.
+    pub(super) fn forget_parked(&mut self, partition: i32, kept: &Kept) {
+        let session = self.sessions.of(&kept.session_id, partition);
+        let state = self.sessions.get_mut(session);
+        state.backlog = state.backlog.saturating_sub(1);
+        if kept.place == Place::Queue {
+            state.count_parked(kept.lane, -1);
+        }
+    }
+
+    /// What the local state holds of a partition that is ours now: who has messages waiting there.
+    pub(super) fn count_backlogs(&mut self, partition: i32) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let (queues, calendar) = (part.local.queues(), part.local.calendar());
+        part.local.set_open_count(queues.iter().map(|queue| queue.count).sum::<usize>() + calendar.len());
+        part.rank = queues.iter().map(|queue| queue.last_rank).max().unwrap_or(0).max(part.rank);
+        part.local_floor_us = part.local.next_time_us();
+        self.floor_us = self.floor_us.min(part.local_floor_us);
+        for queue in queues {
+            let session = self.sessions.of(&queue.session_id, partition);
+            let state = self.sessions.get_mut(session);
+            state.parked[queue.lane as usize] =
+                super::session::Parked { count: queue.count, loaded_to: None };
+            state.backlog += queue.count;
+        }
+        for session_id in calendar {
+            let session = self.sessions.of(&session_id, partition);
+            self.sessions.get_mut(session).backlog += 1;
+        }
+    }
+
+    /// Messages of the calendar whose time has come join their session's queue; those whose time is up end.
+    pub(super) fn run_local_timers(&mut self, out: &mut Vec<Effect>) {
+        let partitions: Vec<i32> = self.partitions.keys().copied().collect();
+        for partition in partitions {
+            let now_us = self.now.wall_us;
+            let owned = self.partitions.get(&partition).filter(|part| part.phase == Phase::Owned);
+            let Some(part) = owned else { continue };
+            if !part.sweeps.is_empty() && part.sweep_at_us <= now_us {
+                self.run_sweep(partition, out);
+            }
+            let Some(part) = self.partitions.get(&partition).filter(|part| part.local_floor_us <= now_us)
+            else {
+                continue;
+            };
+            let (due, expired) = (part.local.due(now_us, PER_STEP), part.local.expired(now_us, PER_STEP));
+            let more = due.len() == PER_STEP || expired.len() == PER_STEP;
+            for (at_us, id) in due {
+                self.join_queue(partition, at_us, id);
+            }
+            for (at_us, id) in expired {
+                self.expire(partition, at_us, id, out);
+            }
+            if let Some(part) = self.partitions.get_mut(&partition) {
+                part.local_floor_us = if more { now_us } else { part.local.next_time_us() };
+            }
+        }
+    }
+
+    /// A scheduled message is due: it goes behind what waits in its session.
+    fn join_queue(&mut self, partition: i32, at_us: i64, id: Uuid) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let Some(mut kept) = part.local.kept(&id) else {
+            part.local.forget_due(&id, at_us);
+            return;
+        };
+        part.local.forget(&id, &kept);
+        kept.place = Place::Queue;
+        kept.rank = part.next_rank(kept.request_offset);
+        part.local.keep(id, &kept);
+        let session = self.sessions.of(&kept.session_id, partition);
+        if let Some(open) = self.open_mut(partition, &id) {
+            (open.place, open.rank) = (kept.place, kept.rank);
+            if open.stage == Stage::Waiting && !open.queued && open.unread == 0 {
+                self.requeue(partition, id);
+            }
+            return;
+        }
+        self.sessions.get_mut(session).count_parked(kept.lane, 1);
+        self.offer(session);
+    }
+
+    fn expire(&mut self, partition: i32, at_us: i64, id: Uuid, out: &mut Vec<Effect>) {
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        part.local.forget_expiry(&id, at_us);
+        self.load(partition, id);
+        self.look_again(partition, id, out);
+    }
+}
