@@ -315,3 +315,12 @@ fn facts_are_bounded_and_the_ends_are_kept() {
     assert_eq!(facts.len(), FACTS_MAX);
     assert_eq!(facts.state().status, Status::Submitted);
 }
+
+#[test]
+fn an_operators_word_is_no_fact_until_the_sender_states_what_came_of_it() {
+    let sent = fact(Status::Submitted, 1, 10);
+    let word = MessageStatus { source: Source::Operator, ..fact(Status::Failed, 1, 20) };
+    let facts = folded(&[fact(Status::Accepted, 0, 0), sent, word.clone()]);
+    assert_eq!(facts.state().status, Status::Submitted, "a stale word fails nothing");
+    assert_eq!(Fact::of(&word, NOW_MS), None);
+}

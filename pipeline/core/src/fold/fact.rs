@@ -110,14 +110,16 @@ fn is_default(kind: &ContentType) -> bool {
 }
 
 impl Fact {
-    /// The fact that `status` states, or nothing when it is of a kind this version does not know.
+    /// The fact that `status` states, or nothing when it is of a kind this version does not know, or an operator's
+    /// word about an attempt: that tells the sender what to do, and the sender states what comes of it.
     ///
     /// `received_ms` is when the record reached its topic (log append time). Providers' clocks are not
     /// trusted beyond it: a time outside [received − 8 d, received] is moved to the nearer end, and a missing
     /// one is the time Sluice saw it. A log without times (`received_ms` not above 0) leaves that to be
     /// trusted instead.
     pub fn of(status: &MessageStatus, received_ms: i64) -> Option<Self> {
-        if status.status == Status::Unknown || status.event_id.is_empty() {
+        let is_word = status.source == Source::Operator;
+        if status.status == Status::Unknown || status.event_id.is_empty() || is_word {
             return None;
         }
         let claim = status.claim_epoch.zip(status.claim_seq).map(|(epoch, seq)| Claim { epoch, seq });

@@ -1,10 +1,10 @@
-//! Settles attempts nobody knows the outcome of: evidence first, then the policy.
+//! Settles attempts nobody knows the outcome of: evidence first, then what an operator says, then the policy.
 
 use sluice_schemas::{ErrorClass, InDoubtPolicy, MessageStatus, Source, Status};
 use uuid::Uuid;
 
 use super::facts::{Fact, error};
-use super::message::{Doubt, End, Next, Stage};
+use super::message::{Doubt, End, Evidence, Next, Stage};
 use super::{Effect, Note, Sender};
 
 /// Why an attempt in doubt is followed by another.
@@ -18,9 +18,10 @@ impl Sender {
         let seen_ms = part.status_seen_ms;
         let Some(open) = part.open.get(&id) else { return };
         let Stage::InDoubt(doubt) = open.stage.clone() else { return };
-        if let Some(echo) = open.evidence.clone() {
-            self.settle_by_echo(partition, id, &doubt, *echo, out);
-            return;
+        match open.evidence.clone() {
+            Some(Evidence::Echo(echo)) => return self.settle_by_echo(partition, id, &doubt, *echo, out),
+            Some(Evidence::Operator(word)) => return self.settle_by_word(partition, id, &doubt, &word, out),
+            None => {}
         }
         if doubt.held || now_ms < doubt.decide_at_ms {
             self.arm(partition, id);
@@ -92,6 +93,7 @@ impl Sender {
             Source::Webhook if status.status == Status::Sent && status.message_id.is_none() => {
                 self.echo(&status, out);
             }
+            Source::Operator => self.operator_said(partition, status, out),
             _ => {}
         }
     }

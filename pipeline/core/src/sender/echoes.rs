@@ -8,7 +8,7 @@ use super::bridge::{Echo, Match, Print, Span, Stage as BridgeStage};
 use super::done::Done;
 use super::doubt::settled;
 use super::facts::Fact;
-use super::message::{Doubt, Next, Stage};
+use super::message::{Doubt, Evidence, Next, Stage};
 use super::session::SessionIndex;
 use super::{Effect, Note, Sender, Token};
 use crate::content::command_fingerprint;
@@ -52,16 +52,25 @@ impl Sender {
                 };
                 self.publish_whatsapp_id(session, found.id, provider_message_id, told, out);
             }
-            BridgeStage::InDoubt => self.note_evidence(partition, found.id, found.echo, out),
+            BridgeStage::InDoubt => {
+                let echo = Evidence::Echo(Box::new(found.echo));
+                self.note_evidence(partition, found.id, echo, out);
+            }
         }
     }
 
-    /// An echo is evidence once a record of ours written after it is read back: an owner that was fenced off and
-    /// does not know it yet does not know either whose echoes come.
-    fn note_evidence(&mut self, partition: i32, id: Uuid, echo: Echo, out: &mut Vec<Effect>) {
+    /// Evidence counts once a record of ours written after it is read back: an owner that was fenced off and does
+    /// not know it yet does not know either whose echoes come, nor whether the attempt is still the last one.
+    pub(super) fn note_evidence(
+        &mut self,
+        partition: i32,
+        id: Uuid,
+        evidence: Evidence,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(doubt) = self.doubt_of(partition, &id) else { return };
         let Some(open) = self.open_mut(partition, &id) else { return };
-        open.evidence = Some(Box::new(echo));
+        open.evidence = Some(evidence);
         if matches!(open.stage, Stage::InDoubt(_)) {
             self.append_doubt(partition, id, doubt, out);
         }

@@ -441,7 +441,7 @@ pub enum Note {
     DoubtSettled {
         /// The message.
         message_id: Uuid,
-        /// How: `evidence`, `resend`, `fail`, `hold`.
+        /// How: `evidence`, `operator`, `resend`, `fail`, `hold`.
         how: &'static str,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_schemas::{LedgerEntry, Order, OutboundCommand, Priority, SendError, Status};
+use sluice_schemas::{LedgerEntry, MessageStatus, Order, OutboundCommand, Priority, SendError, Status};
 use uuid::Uuid;
 
 use super::bridge::{Echo, Print};
@@ -58,6 +58,15 @@ pub(super) struct Doubt {
     pub(super) decide_at_ms: i64,
     /// The policy says to wait for evidence or an operator.
     pub(super) held: bool,
+}
+
+/// What settles a doubt.
+#[derive(Debug, Clone)]
+pub(super) enum Evidence {
+    /// The echo that is the message's own.
+    Echo(Box<Echo>),
+    /// What an operator says of the attempt.
+    Operator(Box<MessageStatus>),
 }
 
 /// What follows once the status that tells an outcome is acked.
@@ -202,8 +211,8 @@ pub(super) struct Open {
     pub(super) due_us: Option<i64>,
     /// Whether its chat's queue holds it.
     pub(super) queued: bool,
-    /// The echo that is its own, while the record that comes before taking it for evidence is not yet read back.
-    pub(super) evidence: Option<Box<Echo>>,
+    /// What settles its doubt, while the record that comes before acting on it is not yet read back.
+    pub(super) evidence: Option<Evidence>,
     /// How many outcomes were stated; an ack of an earlier one is stale.
     pub(super) turn: u32,
     /// What an echo of it would show, if echoes are matched.

@@ -6,7 +6,7 @@
 //!
 //! Where to find what: `own` takes partitions over and gives them back; `intake` takes requests in; `schedule`
 //! decides who goes next; `attempt` claims, starts and settles calls; `doubt` settles what nobody knows;
-//! `read` applies ledger records; `facts` writes the statuses.
+//! `operator` takes an operator's word for it; `read` applies ledger records; `facts` writes the statuses.
 
 mod attempt;
 mod bridge;
@@ -24,6 +24,7 @@ mod kept;
 pub mod ledger;
 pub mod local;
 mod message;
+mod operator;
 mod own;
 mod park;
 mod planted;

@@ -380,6 +380,14 @@ impl World {
         self.calls.iter().filter_map(|(call, _)| call.command.text.clone()).collect()
     }
 
+    /// From when on `messages.status` is read for the partition owned last, ms.
+    pub(crate) fn status_from_ms(&self) -> Option<i64> {
+        self.effects_seen.iter().rev().find_map(|effect| match effect {
+            Effect::Own { status_from_ms, .. } => Some(*status_from_ms),
+            _ => None,
+        })
+    }
+
     pub(crate) fn given_back(&self) -> bool {
         self.effects_seen.iter().any(|e| matches!(e, Effect::GiveBack { .. }))
     }

@@ -1,4 +1,4 @@
-//! Facts of others in `messages.status`: former owners' outcomes and echoes. And how far that topic has been read,
+//! Facts of others in `messages.status`: former owners' outcomes, echoes and operators' words. And how far that topic has been read,
 //! for messages in doubt.
 
 use std::collections::HashMap;
@@ -35,9 +35,11 @@ impl Evidence {
             if epoch.is_some() && epoch == own_epoch {
                 return None;
             }
-        } else if source != Source::Webhook.as_str()
-            || record.header_str(headers::EVENT_TYPE) != Some(Status::Sent.as_str())
-        {
+        } else if source == Source::Webhook.as_str() {
+            if record.header_str(headers::EVENT_TYPE) != Some(Status::Sent.as_str()) {
+                return None;
+            }
+        } else if source != Source::Operator.as_str() {
             return None;
         }
         match self.statuses.decode(record) {
