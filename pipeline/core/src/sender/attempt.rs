@@ -17,11 +17,12 @@ impl Sender {
     /// Appends the claim of a message whose turn it is.
     pub(super) fn claim(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
         let now = self.now;
+        let reuses = self.planted(Planted::ReuseClaimSeq);
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         let (epoch, status_offset) = (part.epoch, part.status_offset);
         let seq = part.claim_seq;
         let Some(open) = part.open.get_mut(&id) else { return };
-        part.claim_seq += 1;
+        part.claim_seq += i64::from(!reuses);
         // A claim behind an Accepted record that is still on its way goes the same way, so that it cannot
         // overtake it.
         let urgent = open.accepted_read;
@@ -49,6 +50,9 @@ impl Sender {
             self.bulkheads.get(bulkhead).take_slot();
         }
         self.set_due(partition, id, None);
+        if self.planted(Planted::CallBeforeClaim) {
+            self.start(partition, id, Claim { seq, at: now }, out);
+        }
         self.append_state(partition, id, epoch, entry, urgent, out);
         if self.planted(Planted::SkipReadBack) {
             self.start(partition, id, Claim { seq, at: now }, out);
@@ -64,14 +68,14 @@ impl Sender {
         urgent: bool,
         out: &mut Vec<Effect>,
     ) {
-        let key = Key::State(id, epoch);
+        let key = Key::State(id, if self.planted(Planted::SharedStateKey) { 0 } else { epoch });
         out.push(Effect::Append { partition, epoch, key, entry: Some(Box::new(entry)), urgent });
     }
 
     /// Starts the call if the claim is young and everything still allows it; else waits or gives it up.
     pub(super) fn try_start(&mut self, partition: i32, id: Uuid, claim: Claim, out: &mut Vec<Effect>) {
         let now_us = self.now.wall_us;
-        let ttl_us = self.settings.claim_ttl_ms.saturating_mul(1000);
+        let ttl_us = self.claim_ttl_us();
         let Some(part) = self.partitions.get(&partition) else { return };
         let owned = part.phase == Phase::Owned;
         let Some(open) = part.open.get(&id) else { return };
@@ -99,6 +103,11 @@ impl Sender {
         }
     }
 
+    fn claim_ttl_us(&self) -> u64 {
+        let forever = self.planted(Planted::ExpiredClaimUsed);
+        if forever { u64::MAX } else { self.settings.claim_ttl_ms.saturating_mul(1000) }
+    }
+
     fn start(&mut self, partition: i32, id: Uuid, claim: Claim, out: &mut Vec<Effect>) {
         let Some(references) = self.references(partition, &id) else {
             self.free_claim_of(partition, &id);
@@ -106,6 +115,7 @@ impl Sender {
             return;
         };
         let now = self.now;
+        let claim_ttl_us = self.claim_ttl_us();
         let call = CallId(self.next_call);
         self.next_call += 1;
         let Some(part) = self.partitions.get_mut(&partition) else { return };
@@ -127,10 +137,7 @@ impl Sender {
             recipient: open.recipient.clone(),
             reply_to_provider_id: references.reply_to,
             target_provider_id: references.target,
-            start_by_boot_us: claim
-                .at
-                .boot_us
-                .saturating_add(self.settings.claim_ttl_ms.saturating_mul(1000)),
+            start_by_boot_us: claim.at.boot_us.saturating_add(claim_ttl_us),
             traceparent: open.traceparent.clone(),
             attempt,
         })));
@@ -200,7 +207,9 @@ impl Sender {
 
     pub(super) fn called(&mut self, call: CallId, result: CallResult, out: &mut Vec<Effect>) {
         let Some(inflight) = self.calls.remove(&call) else { return };
-        self.bulkheads.get(inflight.bulkhead).free_slot();
+        if !(self.planted(Planted::SlotLeaked) && matches!(result.outcome, Outcome::Throttled { .. })) {
+            self.bulkheads.get(inflight.bulkhead).free_slot();
+        }
         let (partition, id) = (inflight.partition, inflight.message_id);
         let tenure = |part: &Partition| part.epoch == inflight.epoch && part.is_live();
         let ours = self.partitions.get(&partition).is_some_and(|part| {
@@ -327,6 +336,9 @@ impl Sender {
             self.offer(session);
         } else {
             self.hold_chat(partition, id);
+        }
+        if self.planted(Planted::DoneBeforeAck) {
+            self.outcome_stated(partition, id, turn, out);
         }
     }
 
@@ -470,6 +482,13 @@ impl Sender {
             idempotency_key: Some(open.command.idempotency_key.clone()),
             ..LedgerEntry::default()
         };
+        if self.planted(Planted::TombstoneTooEarly) {
+            let part = self.partitions.get(&partition);
+            let keys = part.map(|part| part.keys_of(id, part.local.known(&id).as_ref()));
+            for key in keys.unwrap_or_default() {
+                self.tombstone(partition, key, out);
+            }
+        }
         let (key, entry) = (Key::Done(id), Some(Box::new(entry)));
         out.push(Effect::Append { partition, epoch, key, entry, urgent: true });
     }
@@ -486,6 +505,10 @@ impl Sender {
             ..Fact::default()
         };
         let next = match result.outcome {
+            Outcome::Unknown if self.planted(Planted::UnknownTakenForUnsent) => {
+                fact.status = Status::Retrying;
+                Next::Queue { not_before_us: self.now.wall_us, reason: "retry".to_owned() }
+            }
             Outcome::Submitted { provider_message_id, whatsapp_message_id } => {
                 fact.status = Status::Submitted;
                 fact.provider_message_id.clone_from(&provider_message_id);
@@ -543,6 +566,9 @@ impl Sender {
     }
 
     pub(super) fn attempts_max(&self, open: &Open) -> u32 {
+        if self.planted(Planted::RetryForever) {
+            return u32::MAX;
+        }
         let asked = open.command.max_attempts.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
         asked.map_or(self.settings.attempts_max, |n| n.min(self.settings.attempts_max))
     }

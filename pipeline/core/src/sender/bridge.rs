@@ -263,6 +263,11 @@ impl Bridge {
         Some(found)
     }
 
+    /// Forgets which echoes have found their message.
+    pub(super) fn forget_used(&mut self) {
+        self.used.clear();
+    }
+
     fn note_used(&mut self, whatsapp_id: &str, now_ms: i64) {
         if self.used.insert(whatsapp_id.to_owned()) {
             self.used_order.push_back((now_ms, whatsapp_id.to_owned()));

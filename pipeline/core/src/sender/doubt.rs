@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::facts::{Fact, error};
 use super::message::{Doubt, End, Evidence, Next, Stage};
-use super::{Effect, Note, Sender};
+use super::{Effect, Note, Planted, Sender};
 
 /// Why an attempt in doubt is followed by another.
 pub(super) const RESEND: &str = "in_doubt_resend";
@@ -23,11 +23,12 @@ impl Sender {
             Some(Evidence::Operator(word)) => return self.settle_by_word(partition, id, &doubt, &word, out),
             None => {}
         }
-        if doubt.held || now_ms < doubt.decide_at_ms {
+        let at_once = self.planted(Planted::ResendWithoutWait);
+        if doubt.held || now_ms < doubt.decide_at_ms && !at_once {
             self.arm(partition, id);
             return;
         }
-        if seen_ms < doubt.decide_at_ms {
+        if seen_ms < doubt.decide_at_ms && !at_once {
             // Webhooks up to the time of decision are not all read: `StatusCaughtUp` looks again.
             return;
         }
@@ -115,7 +116,9 @@ impl Sender {
         }
         let Some(id) = status.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok()) else { return };
         let Some(doubt) = self.doubt_of(partition, &id) else { return };
-        if status.claim_epoch != Some(doubt.claim_epoch) || status.claim_seq != Some(doubt.claim_seq) {
+        let is_its =
+            status.claim_epoch == Some(doubt.claim_epoch) && status.claim_seq == Some(doubt.claim_seq);
+        if !is_its && !self.planted(Planted::EvidenceOfAnyClaim) {
             return;
         }
         let fact = Fact {

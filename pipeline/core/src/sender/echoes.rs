@@ -10,7 +10,7 @@ use super::doubt::settled;
 use super::facts::Fact;
 use super::message::{Doubt, Evidence, Next, Stage};
 use super::session::SessionIndex;
-use super::{Effect, Note, Sender, Token};
+use super::{Effect, Note, Planted, Sender, Token};
 use crate::content::command_fingerprint;
 use crate::recipient::canonical;
 
@@ -32,6 +32,9 @@ impl Sender {
             event_id: status.event_id.clone(),
         };
         let span = self.span();
+        if self.planted(Planted::EvidenceUsedTwice) {
+            self.sessions.get_mut(session).bridge.forget_used();
+        }
         let found =
             self.sessions.get_mut(session).bridge.echo((recipient.as_str().into(), content), echo, span);
         if let Some(found) = found {

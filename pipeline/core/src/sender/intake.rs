@@ -15,7 +15,7 @@ use super::kept::Place;
 use super::ledger::Key;
 use super::local::Known;
 use super::message::{End, Open};
-use super::{Effect, Note, Phase, Request, Sender, Token, shared};
+use super::{Effect, Note, Phase, Planted, Request, Sender, Token, shared};
 use crate::content::body_hash;
 use crate::recipient;
 
@@ -198,7 +198,7 @@ impl Sender {
         {
             return (recipient, refused("tenant_mismatch", "the session belongs to another tenant"));
         }
-        if session.backlog >= self.settings.session_backlog_max {
+        if session.backlog >= self.settings.session_backlog_max && !self.planted(Planted::BacklogUnbounded) {
             return (recipient, refused("queue_full", "too many messages wait in this session; send later"));
         }
         (recipient, None)
@@ -271,6 +271,9 @@ impl Sender {
             urgent: false,
         });
         part.open.insert(id, open);
+        if self.planted(Planted::CommitBeforeReadBack) {
+            self.settle_slot(partition, request.offset, out);
+        }
         self.enqueue(partition, id);
         self.state_the_wait(partition, id, out);
         self.pump(out);
@@ -311,6 +314,10 @@ impl Sender {
             claim_epoch: -1,
             claim_seq: 0,
         };
+        if self.planted(Planted::RefusalToldEarly) {
+            let fact = Fact { status: outcome, error: Some(why.clone()), ..Fact::default() };
+            self.publish(partition, id, &open, fact, Token::None, out);
+        }
         open.refusal = Some(Box::new((outcome, why)));
         open.unread = 0;
         if let Some(part) = self.partitions.get_mut(&partition) {
@@ -349,6 +356,9 @@ impl Sender {
     }
 
     fn turn_intake(&mut self, partition: i32, out: &mut Vec<Effect>) {
+        if self.planted(Planted::IntakeUnbounded) {
+            return;
+        }
         let (records_max, bytes_max) = (self.settings.intake_records_max, self.settings.intake_bytes_max);
         if let Some(part) = self.partitions.get_mut(&partition)
             && let Some(hold) = part.intake.turn(records_max, bytes_max)

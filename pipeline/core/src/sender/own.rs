@@ -10,7 +10,7 @@ use super::ledger::Key;
 use super::local::Local;
 use super::message::{Doubt, Next, Stage, Unsent};
 use super::store::Opened;
-use super::{Effect, Note, Partition, Phase, Resume, Sender};
+use super::{Effect, Note, Partition, Phase, Planted, Resume, Sender};
 
 impl Sender {
     pub(super) fn assigned(&mut self, partition: i32, out: &mut Vec<Effect>) {
@@ -129,13 +129,18 @@ impl Sender {
 
     /// The ledger is read up to our own fence: what was open is taken on.
     pub(super) fn restored(&mut self, partition: i32, out: &mut Vec<Effect>) {
+        let ignores_position = self.planted(Planted::PositionIgnored);
+        let forgets_cancels = self.planted(Planted::CancelNotRestored);
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         part.phase = Phase::Owned;
+        if forgets_cancels {
+            part.cancels.clear();
+        }
         let epoch = part.epoch;
         for key in part.local.leftovers() {
             out.push(Effect::Append { partition, epoch, key, entry: None, urgent: false });
         }
-        let position = part.position;
+        let position = part.position.filter(|_| !ignores_position);
         self.count_backlogs(partition);
         self.identify(partition, out);
         let ids = self.load_begun(partition, out);
@@ -212,7 +217,10 @@ impl Sender {
 
     /// Takes on one restored message; for one in doubt, the time of its claim.
     fn take_on(&mut self, partition: i32, id: Uuid, out: &mut Vec<Effect>) -> Option<i64> {
-        let recorded = self.open_mut(partition, &id)?.recorded.governing.take();
+        let mut recorded = self.open_mut(partition, &id)?.recorded.governing.take();
+        if self.planted(Planted::OpenClaimForgotten) {
+            recorded = recorded.filter(|(_, entry)| entry.kind != EntryKind::Claimed);
+        }
         let Some((epoch, entry)) = recorded else {
             self.enqueue(partition, id);
             self.arm(partition, id);
@@ -221,9 +229,11 @@ impl Sender {
         let doubt_wait_ms = self.settings.doubt_wait_ms();
         let now_ms = self.now.wall_ms();
         let claim_ttl_ms = i64::try_from(self.settings.claim_ttl_ms).unwrap_or(i64::MAX);
+        let (forgets_cancel, uncounted) =
+            (self.planted(Planted::CancelNotRestored), self.planted(Planted::OpenClaimUncounted));
         let open = self.open_mut(partition, &id)?;
         open.attempts = u32::try_from(entry.attempt.unwrap_or(0)).unwrap_or(0);
-        open.canceled |= entry.canceled;
+        open.canceled |= entry.canceled && !forgets_cancel;
         match entry.kind {
             EntryKind::Claimed | EntryKind::InDoubt => {
                 let claimed = entry.kind == EntryKind::Claimed;
@@ -240,7 +250,7 @@ impl Sender {
                     held: false,
                 };
                 let session = open.session;
-                if claimed {
+                if claimed && !uncounted {
                     // The call may start as late as the claim's life allows: count it there, not before.
                     let used_at_ms = now_ms.max(entry.at.saturating_add(claim_ttl_ms));
                     self.sessions.get_mut(session).count_claim(used_at_ms.saturating_mul(1000));
@@ -353,7 +363,8 @@ impl Sender {
     /// Once nothing of ours is under way the partition goes back to the group.
     pub(super) fn give_back_if_idle(&mut self, partition: i32, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get(&partition) else { return };
-        if part.phase != Phase::Releasing || part.open.values().any(|open| open.is_under_way()) {
+        let under_way = part.open.values().any(|open| open.is_under_way());
+        if part.phase != Phase::Releasing || under_way && !self.planted(Planted::GiveBackUnderWay) {
             return;
         }
         let entry = LedgerEntry {

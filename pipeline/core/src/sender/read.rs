@@ -14,7 +14,8 @@ use super::ledger::{Key, Read};
 use super::local::{Identity, Known};
 use super::message::{Open, Stage};
 use super::park::rank_of;
-use super::{Effect, Note, Phase, Sender, Token};
+use super::session::SessionIndex;
+use super::{Effect, Note, Phase, Planted, Sender, Token};
 
 /// Who wrote a record, and where it stands.
 struct Origin {
@@ -24,7 +25,7 @@ struct Origin {
 
 impl super::Partition {
     /// Keys about a message, but for Done, that stand in the log, or may.
-    fn keys_of(&self, id: Uuid, known: Option<&Known>) -> Vec<Key> {
+    pub(super) fn keys_of(&self, id: Uuid, known: Option<&Known>) -> Vec<Key> {
         let accepted = matches!(known, Some(Known::Open(_))).then_some(Key::Accepted(id));
         let open = self.open.get(&id).map(|open| &open.recorded);
         let states = open.into_iter().chain(self.strays.get(&id)).flat_map(|recorded| &recorded.epochs);
@@ -49,6 +50,8 @@ impl super::Partition {
 
 impl Sender {
     pub(super) fn ledger(&mut self, partition: i32, read: Read, out: &mut Vec<Effect>) {
+        let (ignores_fence, shares) =
+            (self.planted(Planted::IgnoreFence), self.planted(Planted::SharedStateKey));
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         if part.phase == Phase::Fencing {
             return;
@@ -57,7 +60,7 @@ impl Sender {
         let epoch = part.epoch;
         match (read.key, read.entry) {
             (Key::Fence, Some(_)) => {
-                if offset > epoch {
+                if offset > epoch && !ignores_fence {
                     out.push(Effect::Note(Note::FencedOff { partition, epoch, by: offset }));
                     self.step_down(partition, out);
                     return;
@@ -93,6 +96,8 @@ impl Sender {
                 part.cancels.remove(&id);
             }
             (Key::State(id, state_epoch), Some(entry)) => {
+                let own_epoch = if read.epoch == epoch { epoch } else { 0 };
+                let state_epoch = if shares { own_epoch } else { state_epoch };
                 self.read_state(partition, id, state_epoch, entry, out);
             }
             (Key::State(id, state_epoch), None) => {
@@ -247,13 +252,23 @@ impl Sender {
         self.close(partition, id);
     }
 
-    fn read_done(&mut self, partition: i32, id: Uuid, entry: LedgerEntry, out: &mut Vec<Effect>) {
-        let session = entry.session_id.as_deref().map(|s| self.sessions.of(s, partition));
-        let Some(part) = self.partitions.get_mut(&partition) else { return };
-        if let Some(session) = session {
-            self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
+    /// Takes over what a record says of its session's limits.
+    fn restore_limits(&mut self, partition: i32, session: SessionIndex, entry: &LedgerEntry) {
+        let tats = if self.planted(Planted::TatNotRestored) { &[] } else { entry.tats.as_slice() };
+        let throttled_until = entry.throttled_until.filter(|_| !self.planted(Planted::ThrottleNotRestored));
+        self.sessions.get_mut(session).restore_tats(tats, throttled_until);
+        if let Some(part) = self.partitions.get_mut(&partition) {
             part.rates_told.insert(session);
         }
+    }
+
+    fn read_done(&mut self, partition: i32, id: Uuid, entry: LedgerEntry, out: &mut Vec<Effect>) {
+        let forgets = self.planted(Planted::DedupeForgotten);
+        let session = entry.session_id.as_deref().map(|s| self.sessions.of(s, partition));
+        if let Some(session) = session {
+            self.restore_limits(partition, session, &entry);
+        }
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
         part.position = part.position.max(entry.position);
         let known = part.local.known(&id);
         if is_refusal(&entry) && known.is_some() {
@@ -264,6 +279,9 @@ impl Sender {
         let leftovers = part.keys_of(id, known.as_ref());
         let done = done_of(&entry);
         part.local.finish(id, &done, known.as_ref());
+        if forgets && part.phase == Phase::Restoring {
+            part.local.forget_done(&id);
+        }
         if part.phase == Phase::Restoring {
             self.restore_candidate(partition, id, &done);
         }
@@ -335,12 +353,11 @@ impl Sender {
         entry: Box<LedgerEntry>,
         out: &mut Vec<Effect>,
     ) {
-        let session = entry.session_id.as_deref().map(|session_id| self.sessions.of(session_id, partition));
-        let Some(part) = self.partitions.get_mut(&partition) else { return };
-        if let Some(session) = session {
-            self.sessions.get_mut(session).restore_tats(&entry.tats, entry.throttled_until);
-            part.rates_told.insert(session);
+        if let Some(session_id) = entry.session_id.as_deref() {
+            let session = self.sessions.of(session_id, partition);
+            self.restore_limits(partition, session, &entry);
         }
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
         let (epoch, restoring) = (part.epoch, part.phase == Phase::Restoring);
         let Some(open) = part.open.get_mut(&id) else {
             if part.local.done(&id).is_some() {

@@ -8,7 +8,7 @@ use super::facts::{Fact, error};
 use super::message::{End, Next, Stage, Unsent};
 use super::rate::Buckets;
 use super::session::SessionIndex;
-use super::{Effect, Phase, Sender, SessionCondition, SessionConfig};
+use super::{Effect, Phase, Planted, Sender, SessionCondition, SessionConfig};
 
 /// Expired entries of the dedupe window removed per step.
 const EXPIRED_PER_STEP: usize = 16;
@@ -94,6 +94,9 @@ impl Sender {
             return;
         }
         if let Some(holding) = state.holding(now_us) {
+            if let (Some(bulkhead), true) = (state.bulkhead, self.planted(Planted::HeldBlocksOthers)) {
+                self.bulkheads.get(bulkhead).throttled_until_us = now_us + 60_000_000;
+            }
             if let super::session::Holding::Down(at) = holding
                 && at > now_us
             {
@@ -146,6 +149,9 @@ impl Sender {
         let state = self.sessions.get_mut(session);
         let partition = state.partition;
         let Some(id) = state.take_head(now_us) else { return };
+        if self.planted(Planted::ChatBusyIgnored) {
+            self.sessions.get_mut(session).free_chats(id);
+        }
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.queued = false;
         let lane = open.lane;
@@ -163,7 +169,7 @@ impl Sender {
         let now_us = self.now.wall_us;
         let Some(part) = self.partitions.get(&partition).filter(|part| part.is_live()) else { return };
         let Some(open) = part.open.get(&id) else { return };
-        if open.unread > 0 {
+        if open.unread > 0 && !self.planted(Planted::DecideWhileUnread) {
             // No decision while a record of ours about it is unread: its read-back looks again.
             return;
         }
@@ -229,7 +235,12 @@ impl Sender {
 
     /// The message keeps its lane waiting from now on, up to `order_hold_max_ms`.
     pub(super) fn hold_chat(&mut self, partition: i32, id: Uuid) {
-        let until_us = self.after_us(self.settings.order_hold_max_ms);
+        let mut until_us = self.after_us(self.settings.order_hold_max_ms);
+        if self.planted(Planted::ChatHoldForever) {
+            until_us = i64::MAX;
+        } else if self.planted(Planted::ChatHoldSkipped) {
+            until_us = self.now.wall_us;
+        }
         let Some(open) = self.open(partition, &id) else { return };
         let (session, chat_key, lane) = (open.session, open.chat.clone(), open.lane);
         let state = self.sessions.get_mut(session);

@@ -235,6 +235,11 @@ impl Session {
             && self.down.is_none_or(|down| down.probe_at_us <= now_us)
     }
 
+    /// Lets every chat go on that has `id` in flight.
+    pub(super) fn free_chats(&mut self, id: uuid::Uuid) {
+        self.chats.values_mut().for_each(|chat| chat.release(id));
+    }
+
     /// Takes what the ledger says of its rate, for the local state.
     pub(super) fn rate(&self, now_us: i64) -> Rate {
         let buckets = if self.config.is_some() { &self.buckets } else { &self.recorded };
