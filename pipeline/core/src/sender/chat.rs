@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use uuid::Uuid;
 
+use super::lanes::LaneTurns;
 use super::message::Lane;
 
 /// Unit of order: (session, recipient).
@@ -16,8 +17,9 @@ pub(super) struct Chat {
     holds: Vec<Hold>,
     /// The provider asked to wait with this recipient, every lane, wall µs.
     throttled_until_us: i64,
-    /// Whether the session's ready queue holds this chat.
-    pub(super) is_ready: bool,
+    turns: LaneTurns,
+    /// Which of the session's ready queues hold this chat.
+    in_line: [bool; 3],
 }
 
 #[derive(Debug)]
@@ -38,14 +40,40 @@ impl Chat {
         self.lanes[lane as usize].push_front(id);
     }
 
-    /// The lane whose head may go now.
-    pub(super) fn ready_lane(&self, now_us: i64) -> Option<Lane> {
+    /// The lanes whose heads may go now.
+    pub(super) fn ready_lanes(&self, now_us: i64) -> [bool; 3] {
         if self.busy.is_some() || self.throttled_until_us > now_us {
-            return None;
+            return [false; 3];
         }
-        Lane::ALL
-            .into_iter()
-            .find(|lane| !self.lanes[*lane as usize].is_empty() && !self.is_held(*lane, now_us))
+        Lane::ALL.map(|lane| !self.lanes[lane as usize].is_empty() && !self.is_held(lane, now_us))
+    }
+
+    /// The lanes whose heads may go now and that stand in no ready queue of the session; from now on they do.
+    pub(super) fn enter_lines(&mut self, now_us: i64) -> impl Iterator<Item = Lane> + use<> {
+        let ready = self.ready_lanes(now_us);
+        let before = self.in_line;
+        for lane in Lane::ALL {
+            self.in_line[lane as usize] |= ready[lane as usize];
+        }
+        Lane::ALL.into_iter().filter(move |lane| ready[*lane as usize] && !before[*lane as usize])
+    }
+
+    /// The session's ready queue of `lane` no longer holds this chat.
+    pub(super) fn leave_line(&mut self, lane: Lane) {
+        self.in_line[lane as usize] = false;
+    }
+
+    /// Whether a ready queue of the session holds this chat.
+    pub(super) fn is_in_line(&self) -> bool {
+        self.in_line.contains(&true)
+    }
+
+    /// Takes the head of `asked`, or of the lane of the chat that must not wait longer behind it.
+    pub(super) fn take_turn(&mut self, asked: Lane, now_us: i64, share_min: u32) -> Option<(Lane, Uuid)> {
+        let ready = self.ready_lanes(now_us);
+        let lane = self.turns.overdue(ready, share_min).or(ready[asked as usize].then_some(asked))?;
+        self.turns.took(lane, ready);
+        self.take(lane).map(|id| (lane, id))
     }
 
     fn is_held(&self, lane: Lane, now_us: i64) -> bool {
@@ -64,7 +92,7 @@ impl Chat {
     }
 
     /// Takes the head of `lane` and makes it the message in flight.
-    pub(super) fn take(&mut self, lane: Lane) -> Option<Uuid> {
+    fn take(&mut self, lane: Lane) -> Option<Uuid> {
         let id = self.lanes[lane as usize].pop_front()?;
         self.busy = Some(id);
         Some(id)
@@ -111,15 +139,38 @@ mod tests {
         Uuid::from_u128(n)
     }
 
+    fn first_ready(chat: &Chat, now_us: i64) -> Option<Lane> {
+        let ready = chat.ready_lanes(now_us);
+        Lane::ALL.into_iter().find(|lane| ready[*lane as usize])
+    }
+
+    #[test]
+    fn a_lane_of_a_chat_does_not_starve_behind_a_more_urgent_one() {
+        let mut chat = Chat::default();
+        chat.push(Lane::Low, id(1));
+        for n in 2..20 {
+            chat.push(Lane::High, id(n));
+        }
+        let order: Vec<Uuid> = (0..8)
+            .filter_map(|_| {
+                let (_, taken) = chat.take_turn(Lane::High, 0, 4)?;
+                chat.release(taken);
+                Some(taken)
+            })
+            .collect();
+        assert_eq!(order[..5], [id(2), id(3), id(4), id(1), id(5)], "one of every four turns");
+        assert_eq!(order.len(), 8);
+    }
+
     #[test]
     fn one_in_flight_and_fifo_per_lane() {
         let mut chat = Chat::default();
         chat.push(Lane::Normal, id(1));
         chat.push(Lane::Normal, id(2));
         chat.push(Lane::High, id(3));
-        assert_eq!(chat.ready_lane(0), Some(Lane::High));
+        assert_eq!(first_ready(&chat, 0), Some(Lane::High));
         assert_eq!(chat.take(Lane::High), Some(id(3)));
-        assert_eq!(chat.ready_lane(0), None);
+        assert_eq!(first_ready(&chat, 0), None);
         chat.release(id(3));
         assert_eq!(chat.take(Lane::Normal), Some(id(1)));
     }
@@ -129,9 +180,9 @@ mod tests {
         let mut chat = Chat::default();
         chat.push(Lane::High, id(1));
         chat.throttle(100);
-        assert_eq!(chat.ready_lane(50), None);
+        assert_eq!(first_ready(&chat, 50), None);
         assert_eq!(chat.held_until_us(50), Some(100));
-        assert_eq!(chat.ready_lane(100), Some(Lane::High));
+        assert_eq!(first_ready(&chat, 100), Some(Lane::High));
     }
 
     #[test]
@@ -139,13 +190,13 @@ mod tests {
         let mut chat = Chat::default();
         chat.push(Lane::Normal, id(1));
         chat.hold(Lane::Normal, id(9), 100);
-        assert_eq!(chat.ready_lane(50), None);
+        assert_eq!(first_ready(&chat, 50), None);
         chat.push(Lane::High, id(2));
-        assert_eq!(chat.ready_lane(50), Some(Lane::High));
+        assert_eq!(first_ready(&chat, 50), Some(Lane::High));
         assert_eq!(chat.take(Lane::High), Some(id(2)));
         chat.release(id(2));
         assert_eq!(chat.held_until_us(50), Some(100));
-        assert_eq!(chat.ready_lane(100), Some(Lane::Normal));
+        assert_eq!(first_ready(&chat, 100), Some(Lane::Normal));
         chat.push_front(Lane::Normal, id(9));
         assert_eq!(chat.take(Lane::Normal), Some(id(9)));
     }

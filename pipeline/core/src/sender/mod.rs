@@ -21,6 +21,7 @@ mod intake;
 mod intake_window;
 mod io;
 mod kept;
+mod lanes;
 pub mod ledger;
 pub mod local;
 mod message;

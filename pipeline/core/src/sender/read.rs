@@ -423,7 +423,7 @@ impl Sender {
             } else {
                 chat.forget(id);
             }
-            if chat.is_idle() && !chat.is_ready {
+            if chat.is_idle() && !chat.is_in_line() {
                 session.chats.remove(&open.chat);
             }
         }

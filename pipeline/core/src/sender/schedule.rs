@@ -145,10 +145,10 @@ impl Sender {
     }
 
     fn claim_next(&mut self, session: SessionIndex, out: &mut Vec<Effect>) {
-        let now_us = self.now.wall_us;
+        let (now_us, share_min) = (self.now.wall_us, self.settings.lane_share_min);
         let state = self.sessions.get_mut(session);
         let partition = state.partition;
-        let Some(id) = state.take_head(now_us) else { return };
+        let Some(id) = state.take_head(now_us, share_min) else { return };
         if self.planted(Planted::ChatBusyIgnored) {
             self.sessions.get_mut(session).free_chats(id);
         }
@@ -241,12 +241,14 @@ impl Sender {
         } else if self.planted(Planted::ChatHoldSkipped) {
             until_us = self.now.wall_us;
         }
+        let now_us = self.now.wall_us;
         let Some(open) = self.open(partition, &id) else { return };
         let (session, chat_key, lane) = (open.session, open.chat.clone(), open.lane);
         let state = self.sessions.get_mut(session);
         let chat = state.chats.entry(chat_key.clone()).or_default();
         chat.release(id);
         chat.hold(lane, id, until_us);
+        state.ready_chat(&chat_key, now_us);
         state.note_held_chat(chat_key);
         self.wake_session(session, until_us);
     }

@@ -9,6 +9,7 @@ use super::bridge::Bridge;
 use super::bulkhead::BulkheadIndex;
 use super::chat::Chat;
 use super::io::{SessionCondition, SessionConfig};
+use super::lanes::LaneTurns;
 use super::local::Rate;
 use super::message::{ChatKey, Lane};
 use super::rate::Buckets;
@@ -93,7 +94,9 @@ pub(super) struct Session {
     /// What was accepted up to this time was of a session that has been deleted, ms.
     pub(super) deleted_at_ms: i64,
     pub(super) chats: HashMap<ChatKey, Chat>,
+    /// Chats whose head of a lane may go, by lane; some may have become busy or held since.
     ready: [VecDeque<ChatKey>; 3],
+    turns: LaneTurns,
     /// Chats with a message that keeps a lane waiting.
     held_chats: Vec<ChatKey>,
     /// Whether it stands in its bulkhead's line.
@@ -127,6 +130,7 @@ impl Session {
             deleted_at_ms: i64::MIN,
             chats: HashMap::new(),
             ready: Default::default(),
+            turns: LaneTurns::default(),
             held_chats: Vec::new(),
             in_line: false,
             wake_us: None,
@@ -196,14 +200,12 @@ impl Session {
         self.config.is_some() && self.in_flight < self.buckets.in_flight_max()
     }
 
-    /// Puts a chat into the ready queue if its head may go.
+    /// Puts a chat into the ready queues of the lanes whose heads may go.
     pub(super) fn ready_chat(&mut self, key: &ChatKey, now_us: i64) {
-        if let Some(chat) = self.chats.get_mut(key)
-            && !chat.is_ready
-            && let Some(lane) = chat.ready_lane(now_us)
-        {
-            chat.is_ready = true;
-            self.ready[lane as usize].push_back(key.clone());
+        if let Some(chat) = self.chats.get_mut(key) {
+            for lane in chat.enter_lines(now_us) {
+                self.ready[lane as usize].push_back(key.clone());
+            }
         }
     }
 
@@ -280,24 +282,22 @@ impl Session {
         self.ready.iter().any(|queue| !queue.is_empty())
     }
 
-    /// Takes the head of the next ready chat.
-    pub(super) fn take_head(&mut self, now_us: i64) -> Option<uuid::Uuid> {
-        for lane in Lane::ALL {
-            while let Some(key) = self.ready[lane as usize].pop_front() {
-                let Some(chat) = self.chats.get_mut(&key) else { continue };
-                chat.is_ready = false;
-                // A more urgent message may have come since the chat got ready, or a hold.
-                if let Some(lane_now) = chat.ready_lane(now_us)
-                    && let Some(id) = chat.take(lane_now)
-                {
-                    return Some(id);
-                }
-                if chat.is_idle() {
-                    self.chats.remove(&key);
-                }
+    /// Takes the head of the next ready chat. A lane gets at least one of every `share_min` turns.
+    pub(super) fn take_head(&mut self, now_us: i64, share_min: u32) -> Option<uuid::Uuid> {
+        loop {
+            let ready = Lane::ALL.map(|lane| !self.ready[lane as usize].is_empty());
+            let lane = self.turns.next(ready, share_min)?;
+            let key = self.ready[lane as usize].pop_front()?;
+            let Some(chat) = self.chats.get_mut(&key) else { continue };
+            chat.leave_line(lane);
+            if let Some((lane, id)) = chat.take_turn(lane, now_us, share_min) {
+                self.turns.took(lane, ready);
+                return Some(id);
+            }
+            if chat.is_idle() && !chat.is_in_line() {
+                self.chats.remove(&key);
             }
         }
-        None
     }
 
     /// Forgets everything about messages; limits stay.

@@ -27,6 +27,8 @@ pub struct Settings {
     pub throttle_default_ms: u64,
     /// How long a message waiting for retry or in doubt keeps its chat waiting, milliseconds.
     pub order_hold_max_ms: u64,
+    /// A lane with something to send gets at least one of so many turns of its session, and of its chat.
+    pub lane_share_min: u32,
     /// How long messages of an unknown session wait for it to appear, milliseconds.
     pub unknown_session_hold_ms: u64,
     /// A session that is down is tried again after this time even if nothing says it is back, milliseconds.
@@ -82,6 +84,7 @@ impl Default for Settings {
             throttle_max_ms: 300_000,
             throttle_default_ms: 10_000,
             order_hold_max_ms: 60_000,
+            lane_share_min: 8,
             unknown_session_hold_ms: 60_000,
             session_probe_ms: 60_000,
             ttl_ms: 72 * 3_600_000,
@@ -136,6 +139,12 @@ impl Settings {
         }
         if self.base_url_in_flight_max == 0 {
             return refuse("base_url_in_flight_max", "is 0: nothing would ever be sent; set 1 or more");
+        }
+        if self.lane_share_min < 4 {
+            return refuse(
+                "lane_share_min",
+                "is below 4: three lanes need a turn each, and HIGH more; 8 is usual",
+            );
         }
         if self.intake_records_max == 0 || self.intake_bytes_max == 0 {
             return refuse("intake_records_max", "and intake_bytes_max must be above 0");

@@ -1,6 +1,7 @@
 //! Laws of the sender's state machine, on a model log: every append is written and read back in order, every
 //! status is acked, calls answer what the test says.
 
+mod limits;
 mod operator;
 mod world;
 
