@@ -11,6 +11,7 @@ mod mailbox;
 pub mod mock;
 pub mod owner;
 pub mod producer;
+pub mod progress;
 pub mod record;
 pub mod registry;
 mod served;

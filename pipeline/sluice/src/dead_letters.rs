@@ -4,8 +4,8 @@
 //! Only the role decides that a record is dead; the letter is acked by the broker before the record's offset may
 //! be committed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sluice_kafka::clock;
@@ -41,16 +41,66 @@ impl Cause {
     }
 }
 
-/// So many records died one after another that something other than the records is wrong.
+/// How many records may die before the role ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Part of the window that may be dead, 0 to 1.
+    pub(crate) ratio_max: f64,
+    /// Records looked back on.
+    pub(crate) window_records: usize,
+}
+
+impl Limits {
+    /// Most dead records in a window.
+    fn dead_max(self) -> usize {
+        // Both are checked settings: the product is between 0 and the window.
+        (self.ratio_max * self.window_records as f64) as usize
+    }
+}
+
+/// So many of the last records died that something other than the records is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{run} records in a row became dead letters, the limit; the last: {reason} ({detail}). Look at \
-     `sluice dead-letters list`, at the registry and at what was deployed last"
+    "{dead} of the last {window} records became dead letters, more than dead_ratio_max allows; the last: {reason} \
+     ({detail}). Nothing beyond them is committed. Look at `sluice dead-letters list`, at the registry and at what \
+     was deployed last"
 )]
 pub(crate) struct TooManyDead {
-    run: u64,
+    dead: usize,
+    window: usize,
     reason: &'static str,
     detail: String,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Alive,
+    Dead,
+}
+
+/// The last records of a role: which of them died. Of those that lived only the count is kept.
+#[derive(Debug, Default)]
+struct Window {
+    /// Numbers of the dead ones, oldest first; the first record is 1.
+    dead: VecDeque<u64>,
+    /// Records so far.
+    seen: u64,
+}
+
+impl Window {
+    /// Notes a record; how many of the last `size` are dead.
+    fn note(&mut self, fate: Fate, size: usize) -> usize {
+        self.seen += 1;
+        if fate == Fate::Dead {
+            self.dead.push_back(self.seen);
+        }
+        let oldest = self.seen.saturating_sub(size as u64);
+        while self.dead.front().is_some_and(|number| *number <= oldest) {
+            self.dead.pop_front();
+        }
+        self.dead.len()
+    }
 }
 
 /// Makes the dead letters of one role. Cheap to clone.
@@ -60,43 +110,48 @@ pub(crate) struct DeadLetters {
     topic: String,
     codec: Codec<DeadLetter>,
     metrics: Arc<Metrics>,
-    run: Arc<AtomicU64>,
-    run_max: u64,
+    limits: Limits,
+    window: Arc<Mutex<Window>>,
 }
 
 impl DeadLetters {
-    /// The dead letters of `role`, which ends when `run_max` records in a row died.
+    /// The dead letters of `role`, which ends when more of its last records died than `limits` allow.
     pub(crate) fn new(
         role: &'static str,
         names: &Names,
         codecs: &Codecs,
         metrics: Arc<Metrics>,
-        run_max: u64,
+        limits: Limits,
     ) -> Self {
         Self {
             role,
             topic: names.get(Topic::DeadLetters).to_owned(),
             codec: codecs.codec(Topic::DeadLetters),
             metrics,
-            run: Arc::default(),
-            run_max,
+            limits,
+            window: Arc::default(),
         }
     }
 
-    /// A record was processed: the run of dead ones is over.
+    /// A record was processed.
     pub(crate) fn alive(&self) {
-        if self.run.load(Ordering::Relaxed) > 0 {
-            self.run.store(0, Ordering::Relaxed);
-        }
+        self.window
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(Fate::Alive, self.limits.window_records);
     }
 
     /// The letter for `record`, ready to be written.
     ///
     /// # Errors
-    /// If too many died in a row.
+    /// If too many of the last records died.
     pub(crate) fn letter(&self, record: &Record, cause: Cause) -> Result<Encoded, TooManyDead> {
         let reason = cause.reason.as_str();
-        let run = self.run.fetch_add(1, Ordering::Relaxed) + 1;
+        let dead = self
+            .window
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(Fate::Dead, self.limits.window_records);
         self.metrics.dead_letters.with_label_values(&[self.role, reason]).inc();
         tracing::warn!(
             role = self.role,
@@ -109,8 +164,13 @@ impl DeadLetters {
             detail = cause.detail,
             "record is dead"
         );
-        if run >= self.run_max {
-            return Err(TooManyDead { run, reason, detail: cause.detail });
+        if dead > self.limits.dead_max() {
+            return Err(TooManyDead {
+                dead,
+                window: self.limits.window_records,
+                reason,
+                detail: cause.detail,
+            });
         }
         let death =
             Death { role: self.role, reason: cause.reason, detail: cause.detail, at_ms: clock::wall_ms() };
@@ -165,9 +225,10 @@ mod tests {
     use super::*;
     use sluice_kafka::record::{Headers, Partition};
 
-    fn letters(run_max: u64) -> DeadLetters {
+    fn letters(ratio_max: f64, window_records: usize) -> DeadLetters {
         let metrics = Arc::new(Metrics::new().unwrap());
-        DeadLetters::new("reducer", &Names::default(), &Codecs::fixed(), metrics, run_max)
+        let limits = Limits { ratio_max, window_records };
+        DeadLetters::new("reducer", &Names::default(), &Codecs::fixed(), metrics, limits)
     }
 
     fn record() -> Record {
@@ -183,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_letter_keeps_the_key_the_bytes_and_the_headers_to_filter_by() {
-        let encoded = letters(10).letter(&record(), Cause::new(DeadLetterReason::WrongMagic, "why")).unwrap();
+        let encoded =
+            letters(1.0, 10).letter(&record(), Cause::new(DeadLetterReason::WrongMagic, "why")).unwrap();
         assert_eq!((encoded.topic.as_str(), encoded.key.as_slice()), ("wa.dead-letters", &b"s1"[..]));
         assert!(encoded.headers.contains(&(headers::EVENT_TYPE, "WRONG_MAGIC".to_owned())));
         assert!(encoded.headers.contains(&(headers::SESSION_ID, "s1".to_owned())));
@@ -194,16 +256,26 @@ mod tests {
     }
 
     #[test]
-    fn too_many_dead_in_a_row_end_the_role_and_a_live_one_between_them_does_not() {
-        let letters = letters(3);
-        let cause = || Cause::new(DeadLetterReason::Undecodable, "x");
-        for _ in 0..5 {
-            assert!(letters.letter(&record(), cause()).is_ok());
-            assert!(letters.letter(&record(), cause()).is_ok());
+    fn more_dead_among_the_last_than_the_ratio_allows_end_the_role() {
+        let letters = letters(0.5, 4);
+        let die = || letters.letter(&record(), Cause::new(DeadLetterReason::Undecodable, "x"));
+        for _ in 0..10 {
+            assert!(die().is_ok(), "every second one may die for ever");
             letters.alive();
         }
-        let results: Vec<_> = (0..3).map(|_| letters.letter(&record(), cause()).is_ok()).collect();
-        assert_eq!(results, [true, true, false]);
+        assert!(die().is_ok());
+        let error = die().unwrap_err().to_string();
+        assert!(error.contains("3 of the last 4") && error.contains("dead_ratio_max"), "{error}");
+    }
+
+    #[test]
+    fn dead_ones_beyond_the_window_are_forgotten() {
+        let letters = letters(0.5, 4);
+        let die = || letters.letter(&record(), Cause::new(DeadLetterReason::Undecodable, "x"));
+        for _ in 0..3 {
+            assert!(die().is_ok() && die().is_ok());
+            (0..4).for_each(|_| letters.alive());
+        }
     }
 
     #[tokio::test]

@@ -321,9 +321,12 @@ impl Sender {
         gauges
     }
 
-    /// Partitions with messages whose doubt waits for the time to decide.
+    /// Partitions with messages whose doubt is still to be decided. One that is held waits for evidence or an
+    /// operator, and needs no watching.
     pub fn partitions_in_doubt(&self) -> Vec<i32> {
-        self.partitions.iter().filter(|(_, part)| !part.in_doubt.is_empty()).map(|(n, _)| *n).collect()
+        let is_held = |open: &Open| matches!(&open.stage, message::Stage::InDoubt(doubt) if doubt.held);
+        let waits = |part: &Partition| part.in_doubt.iter().any(|id| !part.open.get(id).is_some_and(is_held));
+        self.partitions.iter().filter(|(_, part)| waits(part)).map(|(n, _)| *n).collect()
     }
 
     /// Epoch under which this process holds `partition`, if it does.

@@ -38,6 +38,7 @@ fn held() -> World {
     world.status_caught_up();
     world.pass_ms(3_600_000);
     assert_eq!(world.told("k1").last(), Some(&Status::InDoubt), "held");
+    assert_eq!(world.sender.partitions_in_doubt(), [0; 0], "nobody asks for evidence on its account");
     world
 }
 

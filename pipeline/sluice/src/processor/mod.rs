@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::handler::{Handler, Shared};
 use self::translate::Connections;
 use crate::consume::{self, Limits, writer::Writer};
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{self, DeadLetters};
 use crate::directory::Directory;
 use crate::lifecycle::{Lifecycle, Readiness};
 use crate::telemetry::metrics::Metrics;
@@ -37,8 +37,11 @@ pub(crate) const ROLE: &str = "processor";
 pub struct Settings {
     /// Bounds of reading.
     pub limits: Limits,
-    /// Dead letters in a row after which the role ends, because something other than the webhooks is wrong.
-    pub dead_run_max: u64,
+    /// Part of the last `dead_window_records` webhooks that may become dead letters before the role ends, because
+    /// something other than they is wrong; 0 to 1.
+    pub dead_ratio_max: f64,
+    /// Records the ratio is taken over.
+    pub dead_window_records: usize,
 }
 
 /// What the processor needs.
@@ -81,9 +84,13 @@ pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -
             connections.known(id, status.occurred_at);
         }
     }
+    let limits = dead_letters::Limits {
+        ratio_max: settings.dead_ratio_max,
+        window_records: settings.dead_window_records,
+    };
     let shared = Shared::new(
         handler::Parts {
-            dead: DeadLetters::new(ROLE, &names, &deps.codecs, deps.metrics.clone(), settings.dead_run_max),
+            dead: DeadLetters::new(ROLE, &names, &deps.codecs, deps.metrics.clone(), limits),
             writer: Writer::new(producer, options.message_timeout_ms),
             partitions: deps.partitions,
             connectors: deps.connectors,

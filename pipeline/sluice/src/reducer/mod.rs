@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::handler::{Handler, Parts};
 use crate::consume::{self, Limits, writer::Writer};
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{self, DeadLetters};
 use crate::lifecycle::{Lifecycle, Readiness};
 use crate::telemetry::metrics::Metrics;
 
@@ -41,8 +41,11 @@ pub struct Settings {
     /// A partition that comes begins this long before now, so that states a former owner read back and did not
     /// publish are published, milliseconds; 0: where the group left off.
     pub reread_ms: i64,
-    /// Dead letters in a row after which the role ends, because something other than the records is wrong.
-    pub dead_run_max: u64,
+    /// Part of the last `dead_window_records` records that may become dead letters before the role ends, because
+    /// something other than they is wrong; 0 to 1.
+    pub dead_ratio_max: f64,
+    /// Records the ratio is taken over.
+    pub dead_window_records: usize,
 }
 
 /// What the reducer needs.
@@ -76,8 +79,12 @@ pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -
     let (producer, _deliveries) = Producer::<()>::open(&deps.kafka, &options)?;
     let names = deps.kafka.names();
     let ready = deps.readiness.latch(STORE_LATCH);
+    let limits = dead_letters::Limits {
+        ratio_max: settings.dead_ratio_max,
+        window_records: settings.dead_window_records,
+    };
     let parts = Parts {
-        dead: DeadLetters::new(ROLE, &names, &deps.codecs, deps.metrics.clone(), settings.dead_run_max),
+        dead: DeadLetters::new(ROLE, &names, &deps.codecs, deps.metrics.clone(), limits),
         writer: Writer::new(producer, options.message_timeout_ms),
         store: deps.store,
         metrics: deps.metrics,

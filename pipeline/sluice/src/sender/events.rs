@@ -140,6 +140,10 @@ impl Pump {
                 }
                 Ok(())
             }
+            Notice::WebhooksProcessed { asked_ms } => {
+                self.ask_for_status_ends(asked_ms);
+                Ok(())
+            }
             Notice::StatusEnd { partition, asked_ms, end } => {
                 match self.evidence.end_was(partition, asked_ms, end) {
                     Some(asked_ms) => self.step(Input::StatusCaughtUp { partition, asked_ms }),

@@ -12,6 +12,8 @@ mod notes;
 mod pump;
 mod requests;
 mod sessions;
+mod start;
+mod watermarks;
 mod writer;
 
 use std::time::Duration;
@@ -19,6 +21,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sluice_kafka::settings::Fetch;
 use sluice_whatsapp::client::ClientSettings;
+
+pub use watermarks::Watch;
 
 use crate::deps::Deps;
 use crate::lifecycle::Lifecycle;
@@ -29,8 +33,17 @@ use crate::lifecycle::Lifecycle;
 pub struct Settings {
     /// At most one commit of request offsets in this time, milliseconds.
     pub commit_interval_ms: u64,
-    /// How often the end of `messages.status` is looked at while messages are in doubt, milliseconds.
+    /// How often evidence is asked for while messages are in doubt, milliseconds.
     pub evidence_interval_ms: u64,
+    /// How the processor is watched while messages are in doubt.
+    pub watermark: Watch,
+    /// Whether requests are read again when the group's committed offset was set back below the position in the
+    /// ledger.
+    pub rewind_allowed: bool,
+    /// Part of the last `dead_window_records` requests that may become dead letters before the role ends, 0 to 1.
+    pub dead_ratio_max: f64,
+    /// Requests the ratio is taken over.
+    pub dead_window_records: usize,
     /// Linger of the producers, milliseconds: a claim waits this long at most for company.
     pub linger_ms: u64,
     /// How fetches of requests wait.

@@ -27,22 +27,24 @@ use super::calls::Caller;
 use super::evidence::Evidence;
 use super::ledger::{Following, Reader};
 use super::notes;
+use super::start::{self, Rewind};
+use super::watermarks::Watermarks;
 use super::writer::{Reports, Writer};
-use crate::dead_letters::{Cause, DeadLetters};
+use crate::dead_letters::{Cause, DeadLetters, Limits};
 use crate::deps::Deps;
 
 /// Results, reports and notices taken at once.
 const TAKE_MAX: usize = 1_000;
 /// Wait before a schema that cannot be looked up is asked for again.
 pub(super) const SCHEMA_RETRY: Duration = Duration::from_secs(1);
-/// Dead letters in a row after which the role ends.
-const DEAD_RUN_MAX: u64 = 1_000;
 
 /// What tasks on the side tell the pump.
 pub(super) enum Notice {
     /// Where the group stands on a partition that was taken over under `epoch`: begin there.
     Begin { partition: i32, epoch: Option<i64>, at: StartAt },
-    /// The end of a partition of `messages.status` when it was asked for.
+    /// The webhooks that stood in the log at this time are processed.
+    WebhooksProcessed { asked_ms: i64 },
+    /// The end of a partition of `messages.status`, asked for after the webhooks of `asked_ms` were processed.
     StatusEnd { partition: i32, asked_ms: i64, end: i64 },
     /// A schema was looked up, or is not registered: take the request again, if the partition is still held
     /// under `epoch`. Else it is read again.
@@ -64,6 +66,7 @@ pub(super) struct Pump {
     pub(super) status_following: Following,
     pub(super) reader: Reader,
     pub(super) evidence: Evidence,
+    pub(super) watermarks: Watermarks,
     pub(super) caller: Caller,
     pub(super) results: mpsc::UnboundedReceiver<Input>,
     pub(super) notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
@@ -116,13 +119,14 @@ impl Pump {
             status_following: Following::default(),
             reader: Reader::new(&deps.codecs),
             evidence: Evidence::new(&deps.codecs),
+            watermarks: Watermarks::new(kafka, &deps.names, settings.watermark, deps.metrics.clone()),
             notices: mpsc::unbounded_channel(),
             dead_letters: DeadLetters::new(
                 "sender",
                 &deps.names,
                 &deps.codecs,
                 deps.metrics.clone(),
-                DEAD_RUN_MAX,
+                Limits { ratio_max: settings.dead_ratio_max, window_records: settings.dead_window_records },
             ),
             assigned: BTreeSet::new(),
             stopping: BTreeSet::new(),
@@ -168,7 +172,7 @@ impl Pump {
                 }
                 () = tokio::time::sleep_until(wake) => self.on_wake()?,
                 _ = commit_ticks.tick() => self.commit(),
-                _ = evidence_ticks.tick() => self.housekeep(),
+                _ = evidence_ticks.tick() => self.housekeep()?,
                 n = self.results.recv_many(&mut results, TAKE_MAX) => {
                     anyhow::ensure!(n > 0, "the calls' channel is closed");
                     for input in results.drain(..) {
@@ -325,12 +329,16 @@ impl Pump {
         let requests = Partition::new(self.requests_topic.clone(), partition);
         let (control, notices) = (self.group.control().clone(), self.notices.0.clone());
         let epoch = self.sender.epoch(partition);
+        let rewind = match self.deps.settings.sender.rewind_allowed {
+            true => Rewind::Allowed,
+            false => Rewind::Forbidden,
+        };
         tokio::spawn(async move {
             let at = loop {
                 match control.committed(vec![requests.clone()]).await {
                     Ok(committed) => {
                         let committed = committed.first().and_then(|(_, offset)| *offset);
-                        break committed.max(position).map_or(StartAt::Beginning, StartAt::Offset);
+                        break start::at(partition, committed, position, rewind);
                     }
                     Err(group::Error::Closed | group::Error::Fatal(_)) => return,
                     Err(error) => {
@@ -422,7 +430,7 @@ impl Pump {
         });
     }
 
-    fn housekeep(&mut self) {
+    fn housekeep(&mut self) -> anyhow::Result<()> {
         let gauges = self.sender.gauges();
         let metrics = &self.deps.metrics;
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -432,12 +440,28 @@ impl Pump {
         metrics.open_messages.with_label_values(&["resident"]).set(count(gauges.resident));
         metrics.open_messages.with_label_values(&["calling"]).set(count(gauges.calls));
         metrics.in_doubt_open.set(i64::try_from(gauges.in_doubt).unwrap_or(i64::MAX));
+        if self.sender.partitions_in_doubt().is_empty() {
+            self.watermarks.end();
+            return Ok(());
+        }
+        let notices = self.notices.0.clone();
+        self.watermarks.begin(move |asked_ms| {
+            let _ = notices.send(Notice::WebhooksProcessed { asked_ms });
+        })?;
+        Ok(())
+    }
+
+    /// The webhooks of `asked_ms` are processed: what they told stands in `messages.status` below its present end.
+    pub(super) fn ask_for_status_ends(&self, asked_ms: i64) {
         for partition in self.sender.partitions_in_doubt() {
             let (control, notices) = (self.status.control().clone(), self.notices.0.clone());
-            let asked_ms = clock::wall_ms();
             tokio::spawn(async move {
-                if let Ok((_, end)) = control.watermarks(partition).await {
-                    let _ = notices.send(Notice::StatusEnd { partition, asked_ms, end });
+                match control.watermarks(partition).await {
+                    Ok((_, end)) => drop(notices.send(Notice::StatusEnd { partition, asked_ms, end })),
+                    // The next round asks again.
+                    Err(error) => {
+                        tracing::warn!(partition, %error, "the end of the statuses is not known yet")
+                    }
                 }
             });
         }

@@ -39,6 +39,15 @@ fn sending(settings: &Settings, wrong: &mut Vec<String>) {
     if let Err(error) = sender.decisions(&settings.deployment).check() {
         wrong.push(error.to_string().replacen("sender.", "sender.decisions.", 1));
     }
+    for (key, value) in [
+        ("sender.evidence_interval_ms", sender.evidence_interval_ms),
+        ("sender.watermark.interval_ms", sender.watermark.interval_ms),
+        ("sender.watermark.warn_after_ms", sender.watermark.warn_after_ms),
+    ] {
+        if value == 0 {
+            wrong.push(format!("{key} must be more than 0"));
+        }
+    }
     if sender.client.connect_timeout_ms >= sender.decisions.claim_ttl_ms {
         wrong.push(
             "sender.client.connect_timeout_ms must be below sender.decisions.claim_ttl_ms, or a slow connect could \
@@ -64,6 +73,18 @@ fn reading(settings: &Settings, wrong: &mut Vec<String>) {
         ];
         for (key, _) in positive.into_iter().filter(|(_, value)| *value == 0) {
             wrong.push(format!("{role}.limits.{key} must be more than 0"));
+        }
+    }
+    for (role, ratio, window) in [
+        ("sender", settings.sender.dead_ratio_max, settings.sender.dead_window_records),
+        ("processor", settings.processor.dead_ratio_max, settings.processor.dead_window_records),
+        ("reducer", settings.reducer.dead_ratio_max, settings.reducer.dead_window_records),
+    ] {
+        if !(0.0..=1.0).contains(&ratio) {
+            wrong.push(format!("{role}.dead_ratio_max must be between 0 and 1"));
+        }
+        if window == 0 {
+            wrong.push(format!("{role}.dead_window_records must be more than 0"));
         }
     }
     if settings.reducer.limits.batches_max > 1 {

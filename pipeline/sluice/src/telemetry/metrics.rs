@@ -50,6 +50,10 @@ pub struct Metrics {
     pub in_doubt_open: IntGauge,
     pub in_doubt_oldest_seconds: Gauge,
     pub in_doubt_resolved: IntCounterVec,
+    /// Webhooks that attempts in doubt wait for.
+    pub watermark_behind: IntGauge,
+    /// How long they have waited for them.
+    pub watermark_wait_seconds: Gauge,
     pub duplicates: IntCounterVec,
     pub partitions: IntGaugeVec,
     pub restore_seconds: Histogram,
@@ -165,6 +169,14 @@ impl Metrics {
                 "sluice_in_doubt_resolved_total",
                 "Messages no longer in doubt, by how (evidence, resend, fail, operator).",
                 &["how"],
+            )?,
+            watermark_behind: make.integer(
+                "sluice_watermark_behind",
+                "Webhooks the processor has yet to process before attempts in doubt may be decided.",
+            )?,
+            watermark_wait_seconds: make.gauge(
+                "sluice_watermark_wait_seconds",
+                "How long attempts in doubt have waited for the processor.",
             )?,
             duplicates: make.counters(
                 "sluice_duplicate_requests_total",

@@ -92,3 +92,35 @@ async fn bad_requests_are_named_and_the_good_ones_behind_them_are_sent() {
         .map(|(_, l)| l.value.clone());
     assert_eq!(kept, Some(Some(wrong_magic)), "the bytes are kept whole");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_most_requests_are_dead_the_sender_ends_and_leaves_the_rest_uncommitted() {
+    const BAD: usize = 20;
+    let world = World::builder("dead_ratio").setting("sender.dead_window_records", 10).start().await;
+    let letters: Follow<DeadLetter> = Follow::follow(
+        &world.kafka,
+        world.names.get(Topic::DeadLetters),
+        world.codecs.codec(Topic::DeadLetters),
+    );
+    let partition = world.partition_of("s0");
+    for _ in 0..BAD {
+        world.write(Topic::OutboundRequests, partition, Some(b"s0"), Some(&[9, 9])).await;
+    }
+    let good = Sent::numbered("s0", 0, 1);
+    world.produce(std::slice::from_ref(&good)).await;
+    let mut sender = world.run("sender");
+    assert_ne!(sender.process.wait_exit(LIMIT).await, 0);
+    let log = sender.process.log_text();
+    assert!(log.contains("6 of the last 10 records became dead letters"), "{}", sender.last_lines());
+    assert!(world.accepted().is_empty(), "what is behind waits for an operator");
+
+    // Once an operator has looked, and allows them, each has its letter and the good one goes.
+    let _sender = world.run_with("sender", &[("sender.dead_ratio_max", "1.0")]);
+    world.all_end(std::slice::from_ref(&good)).await;
+    eventually(LIMIT, "every bad request has its letter", || async {
+        let seen = letters.seen();
+        let places: std::collections::BTreeSet<_> = seen.iter().map(|(_, l)| l.source_offset).collect();
+        if places.len() == BAD { Ok(()) } else { Err(places.len()) }
+    })
+    .await;
+}

@@ -8,7 +8,7 @@ use crate::world::{LIMIT, Sent, World};
 async fn without_kafka_nothing_is_accepted_and_afterwards_all_that_was_is_sent() {
     let kafka = OwnKafka::start().await;
     let world = World::builder("outage").sessions(3).limit(10, 1_000).on(&kafka).start().await;
-    let mut pipeline = world.run("edge,sender");
+    let mut pipeline = world.run("edge,sender,processor");
     pipeline.ready().await;
     // So many that the outage comes in the middle of sending them.
     let mut accepted = world.messages(0..30, 5);

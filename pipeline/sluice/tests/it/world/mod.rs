@@ -150,6 +150,13 @@ impl World {
         Role::start(&self.dir.path().join("sluice.toml"), &self.settings, roles)
     }
 
+    /// Starts the binary with these roles and further settings, by their whole keys.
+    pub fn run_with(&self, roles: &str, settings: &[(&str, &str)]) -> Role {
+        let further = settings.iter().map(|(key, value)| (setup::variable(key), (*value).to_owned()));
+        let all: Vec<_> = self.settings.iter().cloned().chain(further).collect();
+        Role::start(&self.dir.path().join("sluice.toml"), &all, roles)
+    }
+
     /// What the provider took, in order of arrival.
     pub fn accepted(&self) -> Vec<TruthEntry> {
         let mut truth = self.provider.truth(0);

@@ -98,8 +98,7 @@ impl Builder {
 
     /// One more setting of the processes, by its whole key.
     pub fn setting(mut self, key: &str, value: impl ToString) -> Self {
-        let name = format!("SLUICE__{}", key.to_ascii_uppercase().replace('.', "__"));
-        self.settings.push((name, value.to_string()));
+        self.settings.push((variable(key), value.to_string()));
         self
     }
 
@@ -218,6 +217,11 @@ impl World {
         let value = self.codecs.codec(Topic::Sessions).encode(&record);
         self.write(Topic::Sessions, self.partition_of(session), Some(session.as_bytes()), Some(&value)).await;
     }
+}
+
+/// The environment variable of a setting.
+pub(super) fn variable(key: &str) -> String {
+    format!("SLUICE__{}", key.to_ascii_uppercase().replace('.', "__"))
 }
 
 fn sealer() -> Sealer {
