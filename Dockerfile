@@ -34,6 +34,8 @@ RUN apt-get update \
     && install -d -o 65532 -g 65532 -m 0750 /var/lib/sluice
 COPY --from=build /out/sluice /usr/local/bin/sluice
 COPY LICENSE /usr/share/doc/sluice/LICENSE
+# Where the sender keeps its local state: give it a volume, or it goes with the container.
+ENV SLUICE__SENDER__STORE__DIRECTORY=/var/lib/sluice/state
 LABEL org.opencontainers.image.title="sluice" \
       org.opencontainers.image.description="Kafka-native delivery pipeline for WhatsApp" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -110,6 +110,10 @@ async fn start(load: &Load, subject: &Subject, world: &World, sink: &Sink, resul
                 "SLUICE__SENDER__DECISIONS__BASE_URL_IN_FLIGHT_MAX".into(),
                 load.concurrency.to_string(),
             ));
+            env.push((
+                "SLUICE__SENDER__STORE__DIRECTORY".into(),
+                world.store_directory().to_string_lossy().into_owned(),
+            ));
             Program::start("sluice-sender", &["run".into(), "sender".into()], &env)?
         }
     };

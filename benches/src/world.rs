@@ -28,6 +28,7 @@ pub(crate) struct World {
     pub(crate) names: Names,
     codecs: Codecs,
     producer: Producer<()>,
+    directory: tempfile::TempDir,
 }
 
 impl World {
@@ -43,7 +44,13 @@ impl World {
             ensure!(report.is_right(), "topic {report:?}");
         }
         let (producer, _) = Producer::open(&kafka, &ProducerOptions::default())?;
-        Ok(Self { names: kafka.names(), codecs: Codecs::fixed(), producer, kafka })
+        let directory = tempfile::tempdir()?;
+        Ok(Self { names: kafka.names(), codecs: Codecs::fixed(), producer, kafka, directory })
+    }
+
+    /// Where a `sluice` process may keep its local state.
+    pub(crate) fn store_directory(&self) -> std::path::PathBuf {
+        self.directory.path().join("state")
     }
 
     /// Settings of a `sluice` process on these topics.

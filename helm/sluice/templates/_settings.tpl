@@ -47,7 +47,7 @@ whole number to Sluice; toJson writes what was meant. A JSON text is a TOML text
 {{- /* The operator's settings, and what the chart decides: listeners, and where mounted secrets are. As JSON. */ -}}
 {{- define "sluice.settings" -}}
 {{- $settings := deepCopy .Values.settings -}}
-{{- range $section := list "kafka" "registry" "store" "credentials" "edge" "query" "admin" -}}
+{{- range $section := list "kafka" "registry" "store" "credentials" "edge" "sender" "query" "admin" -}}
 {{- if not (kindIs "map" (get $settings $section)) -}}{{- $_ := set $settings $section dict -}}{{- end -}}
 {{- end -}}
 {{- include "sluice.refuseSecrets" $settings -}}
@@ -55,6 +55,10 @@ whole number to Sluice; toJson writes what was meant. A JSON text is a TOML text
 {{- $_ = set $settings.edge "webhook_listen" (printf "%s:8081" .Values.listenHost) -}}
 {{- $_ = set $settings.query "listen" (printf "%s:8082" .Values.listenHost) -}}
 {{- $_ = set $settings.admin "listen" (printf "%s:9090" .Values.listenHost) -}}
+{{- if not (kindIs "map" (get $settings.sender "store")) -}}{{- $_ = set $settings.sender "store" dict -}}{{- end -}}
+{{- if not $settings.sender.store.directory -}}
+{{- $_ = set $settings.sender.store "directory" "/var/lib/sluice/state" -}}
+{{- end -}}
 {{- /* librdkafka's properties are texts, whatever YAML takes them for. */ -}}
 {{- $properties := dict -}}
 {{- range $name, $value := ($settings.kafka.properties | default dict) -}}

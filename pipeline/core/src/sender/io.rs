@@ -93,7 +93,8 @@ pub enum Input {
         /// Which.
         partition: i32,
     },
-    /// The ledger partition is not the one that the store of the partition has followed: read it from its beginning.
+    /// The ledger partition is not the one that the store of the partition has followed, or has lost what is in the
+    /// store: the store begins anew.
     StoreStale {
         /// Which.
         partition: i32,
@@ -420,6 +421,8 @@ pub enum Note {
     Restored {
         /// Partition.
         partition: i32,
+        /// Where its ledger was read from, when its local state was taken up again.
+        resumed_at: Option<i64>,
         /// Open messages.
         open: usize,
         /// In doubt.

@@ -84,6 +84,8 @@ struct Partition {
     local: Local,
     /// Everything below this offset of the ledger is applied.
     next_offset: Option<i64>,
+    /// Where its ledger was read from, when its local state was taken up again.
+    resumed_at: Option<i64>,
     /// Highest rank given to a message.
     rank: i64,
     /// No message that is not in memory is due or expires before this, wall µs.
@@ -126,6 +128,7 @@ impl Partition {
             open: HashMap::new(),
             local,
             next_offset: None,
+            resumed_at: None,
             rank: 0,
             local_floor_us: i64::MAX,
             rates_told: BTreeSet::new(),

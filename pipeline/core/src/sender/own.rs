@@ -24,18 +24,22 @@ impl Sender {
         }
         let mut part = Partition::new(local);
         part.next_offset = resume.as_ref().map(|resume| resume.next_offset);
+        part.resumed_at = part.next_offset;
         self.partitions.insert(partition, part);
         out.push(Effect::Fence { partition, resume });
     }
 
     /// The store of a partition has followed another ledger: it begins anew.
     pub(super) fn store_stale(&mut self, partition: i32, out: &mut Vec<Effect>) {
-        let Some(part) = self.partitions.get_mut(&partition).filter(|p| p.phase == Phase::Fencing) else {
-            return;
-        };
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
         part.local.clear();
         part.next_offset = None;
-        out.push(Effect::Fence { partition, resume: None });
+        part.resumed_at = None;
+        if part.phase == Phase::Fencing {
+            out.push(Effect::Fence { partition, resume: None });
+        } else {
+            self.step_down(partition, out);
+        }
     }
 
     /// A store cannot read or write. What was decided in this step may follow from that: nothing of it is done, and
@@ -154,8 +158,9 @@ impl Sender {
                 in_doubt += 1;
             }
         }
-        let open = self.partitions.get(&partition).map_or(0, |part| part.local.open_count());
-        out.push(Effect::Note(Note::Restored { partition, open, in_doubt }));
+        let Some(part) = self.partitions.get(&partition) else { return };
+        let (resumed_at, open) = (part.resumed_at, part.local.open_count());
+        out.push(Effect::Note(Note::Restored { partition, resumed_at, open, in_doubt }));
         for session in self.sessions.of_partition(partition) {
             if self.sessions.get(session).has_parked() {
                 self.offer(session);

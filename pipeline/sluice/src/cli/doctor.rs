@@ -10,6 +10,7 @@ use super::args::Cli;
 use super::failure::Failure;
 use super::output::Printer;
 use crate::sealing::Sealer;
+use crate::sender::disk::{Disk, Holding};
 use crate::settings::Settings;
 
 /// How long each thing looked at may take.
@@ -56,6 +57,7 @@ pub(super) async fn run(cli: &Cli) -> Result<(), Failure> {
     findings.extend(kafka(&settings).await);
     findings.extend(registry(&settings).await);
     findings.push(store(&settings).await);
+    findings.push(local_state(&settings));
     Printer::new(cli.output).print(&findings, |findings| text(findings)).map_err(anyhow::Error::from)?;
     let wrong = findings.iter().filter(|finding| finding.state == State::Wrong).count();
     if wrong == 0 { Ok(()) } else { Err(Failure::Refused(format!("{wrong} things stand in the way"))) }
@@ -182,6 +184,46 @@ async fn store(settings: &Settings) -> Finding {
         }
         Err(_) => Finding::wrong("store", format!("{points}: no answer"), "check store.contact_points"),
     }
+}
+
+/// What the sender keeps on disk here.
+fn local_state(settings: &Settings) -> Finding {
+    let store = &settings.sender.store;
+    let directory = store.directory.display();
+    if store.directory.as_os_str().is_empty() {
+        let remedy = "set sender.store.directory, or every start reads the whole ledger";
+        return Finding::note("local state", "is kept in memory", remedy);
+    }
+    if !store.directory.exists() {
+        return Finding::right("local state", format!("{directory}: nothing yet; the sender makes it"));
+    }
+    match Disk::open(store).and_then(|disk| disk.partitions()) {
+        Ok(holdings) => Finding::right("local state", holdings_text(&directory.to_string(), &holdings)),
+        Err(error) => Finding::note(
+            "local state",
+            format!("{error:#}"),
+            "if a sender is running here it has the state to itself, and its metrics tell what it holds; else \
+             check the directory, or delete it: it is rebuilt from the ledger",
+        ),
+    }
+}
+
+fn holdings_text(directory: &str, holdings: &[Holding]) -> String {
+    let sum = |of: fn(&Holding) -> u64| holdings.iter().map(of).sum::<u64>();
+    let mut text = format!(
+        "{directory}: {} partitions, {} open messages, {} done, {} MiB",
+        holdings.len(),
+        sum(|holding| holding.open as u64),
+        sum(|holding| holding.done as u64),
+        sum(|holding| holding.bytes) / (1024 * 1024),
+    );
+    for holding in holdings.iter().filter(|holding| holding.open > 0) {
+        let upto = holding.mark.as_ref().map_or("nothing whole".to_owned(), |mark| {
+            format!("ledger below {} at {} ms", mark.next_offset, mark.at_ms)
+        });
+        text.push_str(&format!("; partition {}: {} open, {upto}", holding.partition, holding.open));
+    }
+    text
 }
 
 #[cfg(test)]

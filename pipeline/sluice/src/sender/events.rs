@@ -26,7 +26,9 @@ impl Pump {
                 (LedgerTicket::Fence { partition }, Ok(position)) => {
                     self.step(Input::Fenced { partition, offset: position.offset })?;
                     if self.sender.epoch(partition) == Some(position.offset) {
-                        self.ledger_following.begin(&self.ledger, partition, tail::From::Beginning);
+                        let from = self.resumes.from(partition);
+                        let from = from.map_or(tail::From::Beginning, tail::From::Offset);
+                        self.ledger_following.begin(&self.ledger, partition, from);
                     }
                 }
                 (LedgerTicket::Fence { partition }, Err(error)) => {
@@ -45,6 +47,12 @@ impl Pump {
 
     pub(super) fn on_ledger(&mut self, event: tail::Event) -> anyhow::Result<()> {
         match event {
+            tail::Event::Records(batch)
+                if self.resumes.is_looking(batch.partition)
+                    && self.ledger_following.is_present(batch.partition, batch.generation) =>
+            {
+                self.ledger_looked_at(batch.partition, batch.records.first())?;
+            }
             tail::Event::Records(batch) => {
                 for record in &batch.records {
                     if !self.ledger_following.is_present(batch.partition, batch.generation) {
@@ -56,6 +64,13 @@ impl Pump {
                     self.step(Input::LedgerPassed { partition: batch.partition, next_offset: batch.next })?;
                 }
             }
+            tail::Event::CaughtUp { partition, generation, .. }
+            | tail::Event::Rewound { partition, generation, .. }
+                if self.resumes.is_looking(partition)
+                    && self.ledger_following.is_present(partition, generation) =>
+            {
+                self.ledger_looked_at(partition, None)?;
+            }
             tail::Event::CaughtUp { partition, generation, next } => {
                 if let Some(next_offset) = next
                     && self.ledger_following.is_present(partition, generation)
@@ -64,17 +79,32 @@ impl Pump {
                 }
             }
             tail::Event::Rewound { partition, generation, .. } => {
-                // The log lost what we had read to: what we know may be wrong.
-                if self.ledger_following.is_present(partition, generation)
-                    && let Some(epoch) = self.sender.epoch(partition)
-                {
-                    self.step(Input::LedgerFailed { partition, epoch })?;
+                // The log lost what we, or our local state, had read to: what we know may be wrong.
+                if self.ledger_following.is_present(partition, generation) {
+                    tracing::warn!(
+                        partition,
+                        "the ledger has been cut short; the partition is taken over anew"
+                    );
+                    self.step(Input::StoreStale { partition })?;
                 }
             }
             tail::Event::Error(error @ tail::Error::Fatal(_)) => return Err(error.into()),
             tail::Event::Error(error) => tracing::warn!(%error, "ledger tail; going on"),
         }
         Ok(())
+    }
+
+    /// The record that tells whether the ledger is the one that the local state has followed.
+    fn ledger_looked_at(&mut self, partition: i32, record: Option<&Record>) -> anyhow::Result<()> {
+        self.ledger_following.end(&self.ledger, partition);
+        let entries = self.reader.entries().clone();
+        if record.is_some_and(|record| self.resumes.judge(partition, record, &entries)) {
+            self.fence(partition);
+            return Ok(());
+        }
+        self.resumes.forget(partition);
+        tracing::warn!(partition, "the local state has followed another ledger; it is made anew");
+        self.step(Input::StoreStale { partition })
     }
 
     fn ledger_record(&mut self, record: &Record) -> anyhow::Result<()> {

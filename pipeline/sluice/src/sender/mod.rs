@@ -5,12 +5,14 @@
 //! directory says of sessions ([`sessions`]). It carries the effects out in order.
 
 mod calls;
+pub mod disk;
 mod events;
 mod evidence;
 mod ledger;
 mod notes;
 mod pump;
 mod requests;
+mod resume;
 mod sessions;
 mod start;
 mod watermarks;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub evidence_fetch: Fetch,
     /// Time to end calls and give partitions back when the process stops, milliseconds.
     pub drain_timeout_ms: u64,
+    /// Where the local state is kept.
+    pub store: disk::Settings,
     /// Limits and times of the decisions.
     pub decisions: sluice_core::sender::Settings,
     /// Limits of the HTTP client.

@@ -13,8 +13,10 @@ pub(super) fn take(metrics: &Metrics, note: &Note) {
         Note::FencedOff { partition, epoch, by } => {
             tracing::warn!(partition, epoch, by, "another owner has taken the partition");
         }
-        Note::Restored { partition, open, in_doubt } => {
-            tracing::info!(partition, open, in_doubt, "partition taken over");
+        Note::Restored { partition, resumed_at, open, in_doubt } => {
+            let from = if resumed_at.is_some() { "state" } else { "ledger" };
+            metrics.restores.with_label_values(&[from]).inc();
+            tracing::info!(partition, open, in_doubt, resumed_at, "partition taken over");
         }
         Note::ClaimExpired { message_id } => {
             tracing::debug!(%message_id, "claim was too old to use; claimed anew");

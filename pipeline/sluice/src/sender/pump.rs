@@ -24,11 +24,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::Caller;
+use super::disk::Disk;
 use super::evidence::Evidence;
 use super::ledger::{Following, Reader};
 use super::notes;
 use super::start::{self, Rewind};
 use super::watermarks::Watermarks;
+use super::resume::Resumes;
 use super::writer::{Reports, Writer};
 use crate::dead_letters::{Cause, DeadLetters, Limits};
 use crate::deps::Deps;
@@ -62,6 +64,7 @@ pub(super) struct Pump {
     pub(super) group: GroupConsumer,
     pub(super) ledger: Tail,
     pub(super) ledger_following: Following,
+    pub(super) resumes: Resumes,
     pub(super) status: Tail,
     pub(super) status_following: Following,
     pub(super) reader: Reader,
@@ -91,7 +94,11 @@ impl Pump {
         let decisions = settings.decisions(&deps.settings.deployment);
         let ledger_timeout_ms = decisions.ledger_timeout_ms;
         let owner = format!("{}/{}", kafka.client_id, uuid::Uuid::new_v4());
-        let sender = Sender::new(decisions, owner, partitions, rand::random());
+        let mut sender = Sender::new(decisions, owner, partitions, rand::random());
+        if !settings.store.directory.as_os_str().is_empty() {
+            let disk = Disk::open(&settings.store)?;
+            sender = sender.with_stores(Box::new(move |partition, now| disk.partition(partition, now)));
+        }
         let (writer, reports) =
             Writer::open(kafka, deps.names.clone(), &deps.codecs, (ledger_timeout_ms, settings.linger_ms))?;
         let requests_topic: Arc<str> = deps.names.get(Topic::OutboundRequests).into();
@@ -116,6 +123,7 @@ impl Pump {
                 tail::Options { fetch: Some(settings.evidence_fetch), ..tail::Options::default() },
             )?,
             ledger_following: Following::default(),
+            resumes: Resumes::default(),
             status_following: Following::default(),
             reader: Reader::new(&deps.codecs),
             evidence: Evidence::new(&deps.codecs),
@@ -272,10 +280,14 @@ impl Pump {
             Effect::LookUp { message_id, session_id, provider_message_id, .. } => {
                 self.caller.look_up(&session_id, message_id, &provider_message_id);
             }
-            Effect::Fence { partition, .. } => {
-                if !self.writer.fence(partition, &self.sender.fence_entry()) {
-                    self.fence_later(partition, 1_000);
-                }
+            Effect::Fence { partition, resume: None } => {
+                self.resumes.forget(partition);
+                self.fence(partition);
+            }
+            Effect::Fence { partition, resume: Some(resume) } => {
+                let from = tail::From::Offset(resume.identity.offset);
+                self.resumes.look(partition, resume);
+                self.ledger_following.begin(&self.ledger, partition, from);
             }
             Effect::FenceLater { partition, after_ms } => self.fence_later(partition, after_ms),
             Effect::Own { partition, position, status_from_ms } => {
@@ -351,7 +363,14 @@ impl Pump {
         });
     }
 
+    pub(super) fn fence(&mut self, partition: i32) {
+        if !self.writer.fence(partition, &self.sender.fence_entry()) {
+            self.fence_later(partition, 1_000);
+        }
+    }
+
     fn drop_partition(&mut self, partition: i32) {
+        self.resumes.forget(partition);
         self.ledger_following.end(&self.ledger, partition);
         self.status_following.end(&self.status, partition);
         self.commits.remove(&partition);
@@ -363,6 +382,7 @@ impl Pump {
 
     /// Nothing of ours is under way on the partition: once all we wrote is acknowledged the group gets it back.
     fn give_back(&mut self, partition: i32) {
+        self.resumes.forget(partition);
         self.ledger_following.end(&self.ledger, partition);
         self.status_following.end(&self.status, partition);
         self.assigned.remove(&partition);

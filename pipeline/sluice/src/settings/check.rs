@@ -33,6 +33,9 @@ pub fn check(settings: &Settings) -> Result<(), Vec<String>> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
+/// `delete.retention.ms` of the ledger, as the topic table has it.
+const LEDGER_DELETE_RETENTION_MS: i64 = 604_800_000;
+
 /// What the sender's promises rest on.
 fn sending(settings: &Settings, wrong: &mut Vec<String>) {
     let sender = &settings.sender;
@@ -47,6 +50,23 @@ fn sending(settings: &Settings, wrong: &mut Vec<String>) {
         if value == 0 {
             wrong.push(format!("{key} must be more than 0"));
         }
+    }
+    let store = &sender.store;
+    for (key, value) in [
+        ("write_buffer_kbytes_max", store.write_buffer_kbytes_max),
+        ("batch_kbytes_max", store.batch_kbytes_max as u64),
+        ("cache_mbytes_max", store.cache_mbytes_max),
+    ] {
+        if value == 0 {
+            wrong.push(format!("sender.store.{key} must be more than 0"));
+        }
+    }
+    if store.resume_age_max_ms > LEDGER_DELETE_RETENTION_MS / 2 {
+        wrong.push(
+            "sender.store.resume_age_max_ms must be at most 302400000, half of the ledger's delete.retention.ms: an \
+             older state could have missed tombstones"
+                .to_owned(),
+        );
     }
     if sender.client.connect_timeout_ms >= sender.decisions.claim_ttl_ms {
         wrong.push(

@@ -41,6 +41,7 @@ pub struct Metrics {
     // sender
     pub intake_lag_seconds: Gauge,
     pub open_messages: IntGaugeVec,
+    pub restores: IntCounterVec,
     pub work_available_seconds: Gauge,
     pub attempts: IntCounterVec,
     pub attempt_seconds: HistogramVec,
@@ -125,6 +126,11 @@ impl Metrics {
             intake_lag_seconds: make.gauge(
                 "sluice_intake_lag_seconds",
                 "Age of the oldest request that this process owns and has not taken in.",
+            )?,
+            restores: make.counters(
+                "sluice_restores_total",
+                "Partitions taken over, by what they were restored from: their local state, or the ledger alone.",
+                &["from"],
             )?,
             open_messages: make.gauges(
                 "sluice_open_messages",

@@ -17,5 +17,6 @@ mod producers;
 mod query;
 mod rebalance;
 mod reducer;
+mod resume;
 mod soak;
 mod world;

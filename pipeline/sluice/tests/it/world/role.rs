@@ -25,7 +25,8 @@ impl Role {
         let command = ChildProcess::builder(env!("CARGO_BIN_EXE_sluice"))
             .args(["run", roles, "--config"])
             .arg(config)
-            .env("SLUICE__ADMIN__LISTEN", &admin);
+            .env("SLUICE__ADMIN__LISTEN", &admin)
+            .env("SLUICE__SENDER__STORE__DIRECTORY", config.with_file_name(format!("store-{admin}")));
         let command = settings.iter().fold(command, |command, (name, value)| command.env(name, value));
         let process = command.spawn().expect("the binary starts");
         Self { process, admin: format!("http://{admin}") }
