@@ -9,7 +9,7 @@ use super::doubt::RESEND;
 use super::facts::Fact;
 use super::ledger::Key;
 use super::message::{Claim, Doubt, End, Next, Open, Stage, Unsent};
-use super::session::{Down, SessionIndex};
+use super::session::{Down, Holding, SessionIndex};
 use super::{Call, CallId, Effect, InFlight, Note, Partition, Phase, Planted, Sender, Token};
 use crate::outcome::{CallResult, Outcome, ThrottleScope};
 
@@ -81,7 +81,8 @@ impl Sender {
         let Some(open) = part.open.get(&id) else { return };
         let session = self.sessions.get(open.session);
         let age_us = self.now.age_us(claim.at);
-        if open.canceled || !owned || !session.may_start(now_us) || open.expires_at_us <= now_us {
+        let shut = session.bulkhead.is_some_and(|url| self.bulkheads.is_shut(url, now_us));
+        if open.canceled || !owned || shut || !session.may_start(now_us) || open.expires_at_us <= now_us {
             self.unclaim(partition, id, out);
             return;
         }
@@ -224,6 +225,7 @@ impl Sender {
         if self.partitions.get(&partition).is_some_and(tenure) {
             session.in_flight = session.in_flight.saturating_sub(1);
         }
+        self.note_circuits(&inflight, &result.outcome, out);
         if !ours {
             self.testify(inflight, result, out);
             return;
@@ -622,33 +624,36 @@ impl Sender {
                 let was_up = state.down.is_none();
                 state.down = Some(Down { since_ms, probe_at_us });
                 if was_up {
-                    self.state_hold(inflight.session, true, out);
+                    self.state_hold(inflight.session, out);
                 }
                 self.wake_session(inflight.session, probe_at_us);
             }
             Outcome::Submitted { .. } if state.down.is_some() => {
                 state.down = None;
-                self.state_hold(inflight.session, false, out);
+                self.state_hold(inflight.session, out);
             }
             _ => {}
         }
     }
 
     /// Writes the sender's facet of the session's status.
-    pub(super) fn state_hold(&self, session: SessionIndex, held: bool, out: &mut Vec<Effect>) {
+    pub(super) fn state_hold(&self, session: SessionIndex, out: &mut Vec<Effect>) {
         let state = self.sessions.get(session);
         if self.partitions.get(&state.partition).is_none_or(|part| !part.is_live()) {
             return;
         }
         let now_ms = self.now.wall_ms();
+        let down = state.down.map(|down| Holding::Down(down.probe_at_us));
+        let shut = state.circuit.shut_until_us(self.now.wall_us).map(Holding::CircuitOpen);
+        let holding = down.or(shut);
         let status = SessionStatus {
             session_id: state.id.to_string(),
             tenant_id: state.config.as_ref().map(|config| config.tenant_id.clone()),
             facet: Facet::Hold,
-            connection: if held { Connection::Disconnected } else { Connection::Connected },
-            held,
-            reason: held.then(|| "session_down".to_owned()),
-            until: state.down.map(|down| ceil_ms(down.probe_at_us)),
+            connection: if down.is_some() { Connection::Disconnected } else { Connection::Connected },
+            held: holding.is_some(),
+            reason: holding.map(|holding| holding.reason().to_owned()),
+            until: holding.and_then(Holding::until_us).map(ceil_ms),
             occurred_at: now_ms,
             updated_at: now_ms,
             ..SessionStatus::default()

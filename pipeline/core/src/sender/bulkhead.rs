@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::circuit::{Circuit, Passage};
 use super::session::SessionIndex;
 
 /// Place of a bulkhead in [`Bulkheads`].
@@ -12,6 +13,8 @@ pub(super) struct BulkheadIndex(usize);
 /// The slots of one base URL and the sessions in line for them.
 #[derive(Debug)]
 pub(super) struct Bulkhead {
+    url: Arc<str>,
+    pub(super) circuit: Circuit,
     slots_max: u32,
     in_use: u32,
     /// Every session of the account waits until this time, wall µs.
@@ -30,8 +33,10 @@ struct Line {
 }
 
 impl Bulkhead {
-    fn new(slots_max: u32) -> Self {
+    fn new(url: Arc<str>, slots_max: u32) -> Self {
         Self {
+            url,
+            circuit: Circuit::default(),
             slots_max,
             in_use: 0,
             throttled_until_us: i64::MIN,
@@ -40,8 +45,13 @@ impl Bulkhead {
         }
     }
 
-    pub(super) fn has_slot(&self) -> bool {
-        self.in_use < self.slots_max
+    /// Whether a call may be claimed; one alone on probation.
+    pub(super) fn has_slot(&self, now_us: i64) -> bool {
+        match self.circuit.passage(now_us) {
+            Passage::Free => self.in_use < self.slots_max,
+            Passage::Shut(_) => false,
+            Passage::Probe => self.in_use == 0,
+        }
     }
 
     pub(super) fn take_slot(&mut self) {
@@ -111,13 +121,32 @@ impl Bulkheads {
             return *index;
         }
         let index = BulkheadIndex(self.all.len());
-        self.all.push(Bulkhead::new(slots_max));
+        self.all.push(Bulkhead::new(base_url.into(), slots_max));
         self.by_url.insert(base_url.to_owned(), index);
         index
     }
 
     pub(super) fn get(&mut self, index: BulkheadIndex) -> &mut Bulkhead {
         &mut self.all[index.0]
+    }
+
+    pub(super) fn url(&self, index: BulkheadIndex) -> Arc<str> {
+        self.all[index.0].url.clone()
+    }
+
+    /// Whether no call goes there now.
+    pub(super) fn is_shut(&self, index: BulkheadIndex, now_us: i64) -> bool {
+        self.all[index.0].circuit.shut_until_us(now_us).is_some()
+    }
+
+    /// When the next one may be tried again, wall µs.
+    pub(super) fn next_probe_us(&self, now_us: i64) -> Option<i64> {
+        self.all.iter().filter_map(|bulkhead| bulkhead.circuit.shut_until_us(now_us)).min()
+    }
+
+    /// How many are not closed.
+    pub(super) fn circuits_open(&self) -> usize {
+        self.all.iter().filter(|bulkhead| !bulkhead.circuit.is_closed()).count()
     }
 
     pub(super) fn indices(&self) -> impl Iterator<Item = BulkheadIndex> + use<> {
@@ -132,7 +161,7 @@ mod tests {
 
     #[test]
     fn tenants_share_by_weight_whatever_their_sessions() {
-        let mut bulkhead = Bulkhead::new(1);
+        let mut bulkhead = Bulkhead::new("http://provider".into(), 1);
         let (big, small): (Arc<str>, Arc<str>) = ("big".into(), "small".into());
         for i in 0..10 {
             bulkhead.enter(&big, 2, SessionIndex::for_tests(i));
@@ -146,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_session_that_left_keeps_nobody_waiting() {
-        let mut bulkhead = Bulkhead::new(1);
+        let mut bulkhead = Bulkhead::new("http://provider".into(), 1);
         let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
         bulkhead.enter(&one, 1, SessionIndex::for_tests(1));
         bulkhead.enter(&other, 1, SessionIndex::for_tests(2));

@@ -15,6 +15,7 @@ use super::kept::Place;
 use super::ledger::Key;
 use super::local::Known;
 use super::message::{End, Open};
+use super::session::{CIRCUIT_OPEN, Holding};
 use super::{Effect, Note, Phase, Planted, Request, Sender, Token, shared};
 use crate::content::body_hash;
 use crate::recipient;
@@ -284,15 +285,16 @@ impl Sender {
     fn state_the_wait(&self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
         let Some(open) = self.open(partition, &id) else { return };
         let now_us = self.now.wall_us;
-        let fact = match (open.place, self.sessions.get(open.session).holding(now_us)) {
+        let session = self.sessions.get(open.session);
+        let is_shut = session.bulkhead.is_some_and(|url| self.bulkheads.is_shut(url, now_us));
+        let holding = session.holding(now_us).map(Holding::reason).or(is_shut.then_some(CIRCUIT_OPEN));
+        let fact = match (open.place, holding) {
             (Place::Calendar(at_us), _) => Fact {
                 status: Status::Scheduled,
                 wait: Some(("send_at", Some(at_us / 1000))),
                 ..Fact::default()
             },
-            (_, Some(holding)) => {
-                Fact { status: Status::Held, wait: Some((holding.reason(), None)), ..Fact::default() }
-            }
+            (_, Some(reason)) => Fact { status: Status::Held, wait: Some((reason, None)), ..Fact::default() },
             _ => return,
         };
         self.publish(partition, id, open, fact, Token::None, out);

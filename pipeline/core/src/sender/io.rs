@@ -440,6 +440,18 @@ pub enum Note {
         /// Whether its body differs.
         conflict: bool,
     },
+    /// Calls failed again and again: none goes through for a while.
+    CircuitOpened {
+        /// Whose.
+        of: CircuitOf,
+        /// Until when, milliseconds; then one call is tried.
+        until_ms: i64,
+    },
+    /// A call was answered: all go through again.
+    CircuitClosed {
+        /// Whose.
+        of: CircuitOf,
+    },
     /// An attempt in doubt was settled.
     DoubtSettled {
         /// The message.
@@ -447,4 +459,13 @@ pub enum Note {
         /// How: `evidence`, `operator`, `resend`, `fail`, `hold`.
         how: &'static str,
     },
+}
+
+/// What a circuit guards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CircuitOf {
+    /// The calls of one session.
+    Session(Arc<str>),
+    /// All calls to one base URL.
+    BaseUrl(Arc<str>),
 }

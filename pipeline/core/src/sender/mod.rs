@@ -13,6 +13,7 @@ mod bridge;
 mod bulkhead;
 mod cancel;
 mod chat;
+mod circuit;
 mod done;
 mod doubt;
 mod echoes;
@@ -45,7 +46,8 @@ use sluice_schemas::OutboundCommand;
 use uuid::Uuid;
 
 pub use io::{
-    BadRequest, Call, CallId, Effect, Input, Note, Request, Resume, SessionCondition, SessionConfig, Token,
+    BadRequest, Call, CallId, CircuitOf, Effect, Input, Note, Request, Resume, SessionCondition,
+    SessionConfig, Token,
 };
 pub use planted::Planted;
 pub use settings::{Invalid, Settings};
@@ -194,6 +196,10 @@ pub struct Gauges {
     pub in_doubt: usize,
     /// Calls under way.
     pub calls: usize,
+    /// Sessions whose circuit is not closed.
+    pub session_circuits_open: usize,
+    /// Base URLs whose circuit is not closed.
+    pub base_url_circuits_open: usize,
 }
 
 /// The sender of one process.
@@ -304,12 +310,18 @@ impl Sender {
             self.partitions.values().filter(|p| p.phase == Phase::Owned).map(Partition::floor_us).min();
         let sessions = self.wakes.first().map(|(at, _)| *at);
         let look_ups = self.look_ups.first().map(|(at, _)| *at);
-        [messages, parked, sessions, look_ups].into_iter().flatten().min().unwrap_or(i64::MAX)
+        let probes = self.bulkheads.next_probe_us(self.now.wall_us);
+        [messages, parked, sessions, look_ups, probes].into_iter().flatten().min().unwrap_or(i64::MAX)
     }
 
     /// Sizes for metrics.
     pub fn gauges(&self) -> Gauges {
-        let mut gauges = Gauges { calls: self.calls.len(), ..Gauges::default() };
+        let mut gauges = Gauges {
+            calls: self.calls.len(),
+            session_circuits_open: self.sessions.circuits_open(),
+            base_url_circuits_open: self.bulkheads.circuits_open(),
+            ..Gauges::default()
+        };
         for partition in self.partitions.values() {
             if partition.is_live() {
                 gauges.owned += 1;

@@ -97,9 +97,7 @@ impl Sender {
             if let (Some(bulkhead), true) = (state.bulkhead, self.planted(Planted::HeldBlocksOthers)) {
                 self.bulkheads.get(bulkhead).throttled_until_us = now_us + 60_000_000;
             }
-            if let super::session::Holding::Down(at) = holding
-                && at > now_us
-            {
+            if let Some(at) = holding.until_us().filter(|at| *at > now_us) {
                 self.wake_session(session, at);
             }
             return;
@@ -121,8 +119,9 @@ impl Sender {
 
     /// Claims for whoever is in line while there are slots.
     pub(super) fn pump(&mut self, out: &mut Vec<Effect>) {
+        let now_us = self.now.wall_us;
         for bulkhead in self.bulkheads.indices() {
-            while self.bulkheads.get(bulkhead).has_slot() {
+            while self.bulkheads.get(bulkhead).has_slot(now_us) {
                 let Some(session) = self.bulkheads.get(bulkhead).next() else { break };
                 self.sessions.get_mut(session).in_line = false;
                 // It may have been paused, or another claim may have used its time, since it got in line.
@@ -385,10 +384,9 @@ impl Sender {
         let partition = self.partition_of(session_id);
         let probe_at_us = self.after_us(self.settings.session_probe_ms);
         let session = self.sessions.of(session_id, partition);
-        let was_down = self.sessions.get(session).down.is_some();
         let changed = self.sessions.get_mut(session).connect(condition, probe_at_us);
         if changed {
-            self.state_hold(session, !was_down, out);
+            self.state_hold(session, out);
         }
         self.offer(session);
         self.pump(out);

@@ -8,6 +8,7 @@ use sluice_schemas::{Connection, OnDelete};
 use super::bridge::Bridge;
 use super::bulkhead::BulkheadIndex;
 use super::chat::Chat;
+use super::circuit::{Circuit, Passage};
 use super::io::{SessionCondition, SessionConfig};
 use super::lanes::LaneTurns;
 use super::local::Rate;
@@ -29,6 +30,9 @@ impl SessionIndex {
     }
 }
 
+/// Reason of a hold while a circuit is open.
+pub(super) const CIRCUIT_OPEN: &str = "circuit_open";
+
 /// Why a session does not send, and what releases it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holding {
@@ -38,6 +42,8 @@ pub(super) enum Holding {
     Paused,
     /// Down; released by a connected status, a new record, or a probe at this time (wall µs).
     Down(i64),
+    /// Its calls failed again and again; released by this time (wall µs), for a probe, and its success.
+    CircuitOpen(i64),
 }
 
 impl Holding {
@@ -46,6 +52,15 @@ impl Holding {
             Self::Unknown => "session_unknown",
             Self::Paused => "session_paused",
             Self::Down(_) => "session_down",
+            Self::CircuitOpen(_) => CIRCUIT_OPEN,
+        }
+    }
+
+    /// When time alone releases it, wall µs.
+    pub(super) const fn until_us(self) -> Option<i64> {
+        match self {
+            Self::Unknown | Self::Paused => None,
+            Self::Down(at_us) | Self::CircuitOpen(at_us) => Some(at_us),
         }
     }
 }
@@ -75,6 +90,7 @@ pub(super) struct Session {
     pub(super) bulkhead: Option<BulkheadIndex>,
     pub(super) condition: SessionCondition,
     pub(super) down: Option<Down>,
+    pub(super) circuit: Circuit,
     pub(super) buckets: Buckets,
     /// Latest bucket states read from the ledger, kept for when the limits are known.
     recorded: Buckets,
@@ -118,6 +134,7 @@ impl Session {
             bulkhead: None,
             condition: SessionCondition::default(),
             down: None,
+            circuit: Circuit::default(),
             buckets: Buckets::default(),
             recorded: Buckets::default(),
             uncounted_us: Vec::new(),
@@ -187,7 +204,15 @@ impl Session {
             Some(down) if down.probe_at_us > now_us => Some(Holding::Down(down.probe_at_us)),
             // The probe is one message: the next waits for its outcome.
             Some(down) if self.in_flight > 0 => Some(Holding::Down(down.probe_at_us)),
-            _ => None,
+            _ => self.holding_circuit(now_us),
+        }
+    }
+
+    fn holding_circuit(&self, now_us: i64) -> Option<Holding> {
+        match self.circuit.passage(now_us) {
+            Passage::Shut(until_us) => Some(Holding::CircuitOpen(until_us)),
+            Passage::Probe if self.in_flight > 0 => Some(Holding::CircuitOpen(now_us)),
+            Passage::Probe | Passage::Free => None,
         }
     }
 
@@ -235,6 +260,7 @@ impl Session {
         self.config.is_some()
             && !self.condition.paused
             && self.down.is_none_or(|down| down.probe_at_us <= now_us)
+            && self.circuit.shut_until_us(now_us).is_none()
     }
 
     /// Lets every chat go on that has `id` in flight.
@@ -371,6 +397,11 @@ impl Sessions {
 
     pub(super) fn get_mut(&mut self, index: SessionIndex) -> &mut Session {
         &mut self.all[index.0]
+    }
+
+    /// How many circuits are not closed.
+    pub(super) fn circuits_open(&self) -> usize {
+        self.all.iter().filter(|session| !session.circuit.is_closed()).count()
     }
 
     /// Sessions of one partition.

@@ -33,6 +33,15 @@ pub struct Settings {
     pub unknown_session_hold_ms: u64,
     /// A session that is down is tried again after this time even if nothing says it is back, milliseconds.
     pub session_probe_ms: u64,
+    /// Calls in a row that fail (no connection, 5xx, no answer) before a circuit opens: that of their session, and that
+    /// of their base URL if `circuit_sessions_min` sessions are among them.
+    pub circuit_failures: u32,
+    /// Distinct sessions that must fail in a row before the circuit of their base URL opens.
+    pub circuit_sessions_min: usize,
+    /// How long a circuit is open before one call is tried, milliseconds; doubles with each that fails, with jitter.
+    pub circuit_open_ms: u64,
+    /// Longest a circuit is open before a call is tried, milliseconds.
+    pub circuit_open_max_ms: u64,
     /// Life of a message without `expires_at`, milliseconds; from `deployment`.
     #[serde(skip)]
     pub ttl_ms: u64,
@@ -87,6 +96,10 @@ impl Default for Settings {
             lane_share_min: 8,
             unknown_session_hold_ms: 60_000,
             session_probe_ms: 60_000,
+            circuit_failures: 5,
+            circuit_sessions_min: 3,
+            circuit_open_ms: 5_000,
+            circuit_open_max_ms: 60_000,
             ttl_ms: 72 * 3_600_000,
             dedupe_window_ms: 7 * 86_400_000,
             base_url_in_flight_max: 256,
@@ -139,6 +152,12 @@ impl Settings {
         }
         if self.base_url_in_flight_max == 0 {
             return refuse("base_url_in_flight_max", "is 0: nothing would ever be sent; set 1 or more");
+        }
+        if self.circuit_failures == 0 || self.circuit_sessions_min == 0 {
+            return refuse("circuit_failures", "and circuit_sessions_min must be above 0; 5 and 3 are usual");
+        }
+        if self.circuit_open_ms == 0 || self.circuit_open_ms > self.circuit_open_max_ms {
+            return refuse("circuit_open_ms", "must be above 0 and not above circuit_open_max_ms");
         }
         if self.lane_share_min < 4 {
             return refuse(

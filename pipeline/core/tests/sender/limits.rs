@@ -1,7 +1,9 @@
 //! Laws of fairness and limits: lanes, circuits, pairs, backlogs, slowing.
 
 use proptest::prelude::*;
-use sluice_schemas::{OutboundCommand, Priority};
+use sluice_core::outcome::{Outcome, ThrottleScope};
+use sluice_core::sender::{CircuitOf, Effect, Note};
+use sluice_schemas::{OutboundCommand, Priority, Status};
 
 use crate::world::{World, text};
 
@@ -64,4 +66,135 @@ fn an_urgent_message_does_not_wait_in_its_chats_place_in_a_less_urgent_line() {
     world.send(with_priority("urgent", "+15551230008", Priority::High));
     world.answer(0, World::submitted("0"));
     assert_eq!(world.texts(), ["first", "urgent"]);
+}
+
+/// A message to a chat of its own.
+fn numbered(session: &str, n: usize) -> OutboundCommand {
+    text(session, &format!("{session}-{n}"), &format!("+1555124{n:04}"), &format!("{session}-{n}"))
+}
+
+/// Answers every call that has no answer yet, as told.
+fn answer_from(world: &mut World, from: usize, outcome: &Outcome) -> usize {
+    let end = world.calls.len();
+    for call in from..end {
+        world.answer(call, outcome.clone());
+    }
+    end
+}
+
+fn circuits_opened(world: &World) -> (usize, usize) {
+    let opened = |is: fn(&CircuitOf) -> bool| {
+        let of = |effect: &&Effect| matches!(effect, Effect::Note(Note::CircuitOpened { of, .. }) if is(of));
+        world.effects_seen.iter().filter(of).count()
+    };
+    (opened(|of| matches!(of, CircuitOf::Session(_))), opened(|of| matches!(of, CircuitOf::BaseUrl(_))))
+}
+
+fn sent_by(world: &World, session: &str) -> usize {
+    world.calls.iter().filter(|(call, _)| &*call.session_id == session).count()
+}
+
+#[test]
+fn a_session_whose_calls_fail_is_left_alone_then_tried_with_one_call() {
+    let mut world = World::new();
+    world.put("s1", |config| config.max_in_flight = 3);
+    for n in 0..20 {
+        world.send(numbered("s1", n));
+    }
+    for call in 0..5 {
+        world.answer(call, Outcome::Unknown);
+    }
+    let before = world.calls.len();
+    for call in 5..before {
+        world.answer(call, Outcome::Unknown);
+    }
+    world.pass_ms(3_000);
+    assert_eq!(world.calls.len(), before, "nothing goes while the circuit is open");
+    world.send(numbered("s1", 20));
+    let told_why = world.statuses.iter().any(|status| {
+        status.idempotency_key.as_deref() == Some("s1-20")
+            && status.status == Status::Held
+            && status.wait_reason.as_deref() == Some("circuit_open")
+    });
+    assert!(told_why, "who waits is told why");
+    world.pass_ms(3_000);
+    assert_eq!(world.calls.len(), before + 1, "one call is tried");
+    world.answer(before, World::submitted("1"));
+    assert_eq!(world.calls.len(), before + 4, "its answer lets all through");
+    let probe = &world.calls[before].0;
+    assert_eq!(probe.attempt, 1, "waiting used no attempt");
+}
+
+#[test]
+fn one_broken_session_does_not_stop_the_others_of_its_base_url() {
+    let mut world = World::new();
+    world.put("s1", |config| config.max_in_flight = 8);
+    world.put("s2", |_| {});
+    for n in 0..30 {
+        world.send(numbered("s1", n));
+    }
+    let mut answered = 0;
+    for _ in 0..200 {
+        answered = answer_from(&mut world, answered, &Outcome::Unknown);
+        world.pass_ms(5_000);
+    }
+    let (sessions, base_urls) = circuits_opened(&world);
+    assert!(sessions > 1, "its own circuit opens, again with each probe");
+    assert_eq!(base_urls, 0);
+    world.send(numbered("s2", 1));
+    assert_eq!(sent_by(&world, "s2"), 1);
+}
+
+#[test]
+fn a_base_url_where_sessions_fail_is_left_alone_and_delays_no_other() {
+    let mut world = World::new();
+    let broken = ["b1", "b2", "b3", "b4", "b5", "b6", "b7"];
+    for id in broken {
+        world.put(id, |config| config.base_url = "http://broken".into());
+    }
+    world.put("s1", |_| {});
+    for n in 0..4 {
+        for id in broken {
+            world.send(numbered(id, n));
+        }
+    }
+    assert_eq!(world.calls.len(), 7);
+    let under_way = answer_from(&mut world, 0, &Outcome::Retryable);
+    assert_eq!(circuits_opened(&world), (0, 1));
+    assert_eq!(answer_from(&mut world, under_way, &Outcome::Retryable), world.calls.len());
+    assert_eq!(circuits_opened(&world), (0, 1), "what had begun before it opened tells nothing new");
+    let before = world.calls.len();
+    world.send(numbered("s1", 1));
+    assert_eq!(sent_by(&world, "s1"), 1, "another base URL is not delayed");
+    world.answer(before, World::submitted("1"));
+    let asked = world.calls.len();
+    world.pass_ms(3_000);
+    assert_eq!(world.calls.len(), asked, "nothing goes there while its circuit is open");
+    world.pass_ms(3_000);
+    assert_eq!(world.calls.len(), asked + 1, "one call is tried, of all sessions");
+    world.answer(asked, Outcome::Retryable);
+    world.pass_ms(7_000);
+    assert_eq!(world.calls.len(), asked + 1, "it failed: twice as long");
+    world.pass_ms(4_000);
+    assert_eq!(world.calls.len(), asked + 2);
+    world.answer(asked + 1, World::submitted("2"));
+    assert!(world.calls.len() >= asked + 8, "its answer lets all through");
+    let attempts = world.calls[asked..].iter().map(|(call, _)| call.attempt).max();
+    assert!(attempts <= Some(3), "waiting used no attempt: {attempts:?}");
+}
+
+#[test]
+fn refusals_and_throttling_open_no_circuit() {
+    let mut world = World::with_session("s1");
+    for n in 0..40 {
+        world.send(numbered("s1", n));
+    }
+    let throttled = Outcome::Throttled { scope: ThrottleScope::Pair, retry_after_ms: Some(1_000) };
+    let mut answered = 0;
+    for round in 0..40 {
+        let outcome = if round % 2 == 0 { Outcome::Permanent } else { throttled.clone() };
+        answered = answer_from(&mut world, answered, &outcome);
+    }
+    assert_eq!(circuits_opened(&world), (0, 0));
+    assert!(world.statuses.iter().filter(|status| status.status == Status::Failed).count() >= 20);
 }

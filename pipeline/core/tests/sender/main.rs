@@ -96,7 +96,12 @@ fn a_retry_keeps_its_chat_in_order_and_ends_after_the_last_attempt() {
         }
     }
     assert_eq!(world.told("k1").last(), Some(&Status::Failed));
-    assert_eq!(world.texts().last().map(String::as_str), Some("second"));
+    world.pass_ms(6_000);
+    assert_eq!(
+        world.texts().last().map(String::as_str),
+        Some("second"),
+        "once the circuit lets a call through"
+    );
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub accept_to_submit_seconds: Histogram,
     pub limiter_wait_seconds: Histogram,
     pub rate_violations: IntCounter,
+    pub circuits_open: IntGaugeVec,
+    pub circuits_opened: IntCounterVec,
     pub in_doubt_open: IntGauge,
     pub in_doubt_oldest_seconds: Gauge,
     pub in_doubt_resolved: IntCounterVec,
@@ -165,6 +167,16 @@ impl Metrics {
             rate_violations: make.counter(
                 "sluice_rate_violations_total",
                 "Calls made above a session's own limits. Must stay 0.",
+            )?,
+            circuits_open: make.gauges(
+                "sluice_circuits_open",
+                "Circuits that are not closed: calls failed again and again, by what is held (session, base_url).",
+                &["of"],
+            )?,
+            circuits_opened: make.counters(
+                "sluice_circuits_opened_total",
+                "Times a circuit opened, by what is held (session, base_url).",
+                &["of"],
             )?,
             in_doubt_open: make.integer("sluice_in_doubt_open", "Messages in doubt.")?,
             in_doubt_oldest_seconds: make.gauge(
