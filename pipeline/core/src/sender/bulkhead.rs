@@ -126,6 +126,10 @@ impl Bulkheads {
         index
     }
 
+    pub(super) fn look_at(&self, index: BulkheadIndex) -> &Bulkhead {
+        &self.all[index.0]
+    }
+
     pub(super) fn get(&mut self, index: BulkheadIndex) -> &mut Bulkhead {
         &mut self.all[index.0]
     }

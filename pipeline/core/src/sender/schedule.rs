@@ -106,11 +106,12 @@ impl Sender {
             return;
         }
         let Some(bulkhead) = state.bulkhead else { return };
-        let ready_at_us = state.ready_at_us().max(self.bulkheads.get(bulkhead).throttled_until_us);
-        if ready_at_us > now_us {
-            self.wake_session(session, ready_at_us);
+        let claim_at_us = self.claim_at_us(session, bulkhead);
+        if claim_at_us > now_us {
+            self.wake_session(session, claim_at_us);
             return;
         }
+        let state = self.sessions.get(session);
         let weight = state.config.as_ref().map_or(1, |config| config.tenant_weight);
         let tenant = state.tenant.clone();
         self.sessions.get_mut(session).in_line = true;
@@ -133,13 +134,21 @@ impl Sender {
         }
     }
 
-    fn is_ready(&mut self, session: SessionIndex) -> bool {
+    /// When the session's next message may be claimed: ahead of the time the limits allow its call, so that the claim
+    /// stands in the log by then.
+    fn claim_at_us(&self, session: SessionIndex, bulkhead: BulkheadIndex) -> i64 {
+        let lead_us = i64::try_from(self.settings.claim_lead_ms).unwrap_or(0).saturating_mul(1000);
+        let throttled_until_us = self.bulkheads.look_at(bulkhead).throttled_until_us;
+        self.sessions.get(session).ready_at_us().max(throttled_until_us).saturating_sub(lead_us)
+    }
+
+    fn is_ready(&self, session: SessionIndex) -> bool {
         let now_us = self.now.wall_us;
         let state = self.sessions.get(session);
         let Some(bulkhead) = state.bulkhead else { return false };
         state.has_room()
             && state.holding(now_us).is_none()
-            && state.ready_at_us().max(self.bulkheads.get(bulkhead).throttled_until_us) <= now_us
+            && self.claim_at_us(session, bulkhead) <= now_us
             && self.partitions.get(&state.partition).is_some_and(|part| part.phase == Phase::Owned)
     }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// A claim not used within this time is dropped and made anew, milliseconds.
     pub claim_ttl_ms: u64,
+    /// How long before the limits allow its call a message is claimed, milliseconds: about what a claim takes to be
+    /// read back.
+    pub claim_lead_ms: u64,
     /// Longest an HTTP call may take, milliseconds; from the client's settings.
     #[serde(skip)]
     pub call_timeout_ms: u64,
@@ -84,6 +87,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             claim_ttl_ms: 5_000,
+            claim_lead_ms: 50,
             call_timeout_ms: 30_000,
             ledger_timeout_ms: 30_000,
             doubt_grace_ms: 20_000,
@@ -146,6 +150,12 @@ impl Settings {
         let refuse = |key, what| Err(Invalid { key, what });
         if self.claim_ttl_ms == 0 {
             return refuse("claim_ttl_ms", "is 0: no claim could ever be used; 5000 is usual");
+        }
+        if self.claim_lead_ms >= self.claim_ttl_ms / 2 {
+            return refuse(
+                "claim_lead_ms",
+                "must be below half of claim_ttl_ms: claims would be too old to use",
+            );
         }
         if self.attempts_max == 0 {
             return refuse("attempts_max", "is 0: nothing would ever be sent; set 1 or more");

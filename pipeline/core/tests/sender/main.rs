@@ -84,6 +84,24 @@ fn a_session_is_never_over_its_rate_and_a_throttled_one_waits_as_told() {
 }
 
 #[test]
+fn a_claim_stands_in_the_log_before_the_limit_allows_its_call() {
+    let mut world = World::new();
+    world.put("s1", |config| config.limits = vec![RateLimit { count: 1, per_ms: 5_000, burst: 1 }]);
+    world.send(text("s1", "k0", "+15551230000", "first"));
+    world.send(text("s1", "k1", "+15551230001", "second"));
+    world.answer(0, World::submitted("0"));
+    world.pass_ms(4_949);
+    let claims = |world: &World| world.log_kinds().iter().filter(|kind| *kind == "CLAIMED").count();
+    assert_eq!(claims(&world), 1);
+    world.pass_ms(1);
+    assert_eq!((claims(&world), world.calls.len()), (2, 1), "claimed, not yet called");
+    world.pass_ms(49);
+    assert_eq!(world.calls.len(), 1);
+    world.pass_ms(1);
+    assert_eq!(world.calls.len(), 2);
+}
+
+#[test]
 fn a_retry_keeps_its_chat_in_order_and_ends_after_the_last_attempt() {
     let mut world = World::with_session("s1");
     world.send(text("s1", "k1", "+15551230001", "first"));
