@@ -8,11 +8,15 @@ use sluice_core::time::Now;
 
 /// Puts that are not committed are committed at this many.
 const PENDING_MAX: usize = 12;
+/// A store older than this is not resumed: half the time that tombstones stay in the log.
+const RESUMED_WITHIN_US: u64 = crate::log::DELETE_RETENTION_US as u64 / 2;
 
 #[derive(Debug, Default)]
 struct Disk {
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,
     next_offset: Option<i64>,
+    /// When that was committed, boot clock.
+    committed_boot_us: u64,
     /// Counts openings: an earlier holder's puts count no more.
     holder: u64,
 }
@@ -26,11 +30,15 @@ impl SharedDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn open(&self) -> Opened {
+    /// Opens it. It may be resumed if no tombstone can have gone from the log that it has not met, which is this
+    /// shell's duty to know.
+    pub(crate) fn open(&self, now: Now, resumes_stale: bool) -> Opened {
         let mut disk = self.disk();
         disk.holder += 1;
+        let is_young = now.boot_us.saturating_sub(disk.committed_boot_us) < RESUMED_WITHIN_US;
+        let next_offset = disk.next_offset.filter(|_| is_young || resumes_stale);
         let store = DiskStore { disk: self.clone(), holder: disk.holder, pending: BTreeMap::new() };
-        Opened { store: Box::new(store), next_offset: disk.next_offset }
+        Opened { store: Box::new(store), next_offset }
     }
 
     /// Somebody deletes it.
@@ -79,7 +87,7 @@ impl Store for DiskStore {
         self.pending.len() >= PENDING_MAX
     }
 
-    fn commit(&mut self, _now: Now, next_offset: i64) {
+    fn commit(&mut self, now: Now, next_offset: i64) {
         let mut disk = self.disk.disk();
         if disk.holder != self.holder {
             return;
@@ -91,6 +99,7 @@ impl Store for DiskStore {
             };
         }
         disk.next_offset = Some(next_offset);
+        disk.committed_boot_us = now.boot_us;
     }
 
     fn clear(&mut self) {

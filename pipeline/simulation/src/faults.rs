@@ -1,14 +1,17 @@
 //! What goes wrong, and who owns the partition.
 
 use sluice_core::sender::Input;
-use sluice_schemas::{OutboundCommand, Priority};
+use sluice_schemas::{OutboundCommand, Priority, RateLimit};
 
 use crate::owner::START_US;
 use crate::plan::{self, Request};
+use crate::provider::Mood;
 use crate::world::{At, Event, World};
 
-/// Superseded records stay at least this long.
-const COMPACTION_LAG_US: i64 = 20_000_000;
+/// A wall clock jumps by at most this much.
+const JUMP_MAX_US: i64 = 10_000_000;
+/// A message that nothing is in the way of is sent within this time.
+const PROBE_US: i64 = 3_000_000;
 /// An owner that is well gives a partition back within this time.
 const GIVE_BACK_US: i64 = 60_000_000;
 
@@ -18,10 +21,13 @@ impl World {
     /// A run: some minutes of trouble, then peace until everything is settled.
     pub(crate) fn play(&mut self) {
         self.later(0, Event::Assign(0));
-        let requests = self.rng.between(3, 40);
-        for _ in 0..requests {
-            let after_us = self.rng.between(0, 90 * SECOND_US);
-            self.later(after_us, Event::Produce);
+        let bursts = self.rng.chance(15);
+        let requests = self.rng.between(3, if bursts { 160 } else { 40 });
+        let burst_us = self.rng.between(0, 60 * SECOND_US);
+        for n in 0..requests {
+            let in_burst = bursts && n % 4 > 0;
+            let at_us = if in_burst { burst_us } else { self.rng.between(0, 90 * SECOND_US) };
+            self.later(at_us, Event::Produce);
         }
         let faults = self.rng.between(0, 25);
         for _ in 0..faults {
@@ -49,26 +55,54 @@ impl World {
         let owner = self.rng.below(self.owners.len());
         let owner = if self.rng.chance(70) { self.group.unwrap_or(owner) } else { owner };
         match self.rng.below(100) {
-            0..18 => self.crash(owner),
-            18..36 => self.freeze(owner),
-            36..52 => self.hand_over(),
-            52..60 => self.steal(),
-            60..66 => {
+            0..15 => self.crash(owner),
+            15..30 => self.freeze(owner),
+            30..44 => self.hand_over(),
+            44..51 => self.steal(),
+            51..56 => {
                 let lag_us = self.rng.between(1_000, 8_000_000);
                 self.owners[owner].lag_us = if self.rng.chance(50) { 2_000 } else { lag_us };
             }
-            66..76 => {
+            56..64 => {
                 self.note(|| "compaction".to_owned());
-                self.log.compact(self.now_us - COMPACTION_LAG_US);
+                self.log.compact(self.now_us);
             }
+            64..68 => self.reset_offset(),
+            68..72 => self.jump(owner),
+            72..77 => self.change_mood(),
+            77..82 => self.operate(),
             _ => self.change_session(),
         }
+    }
+
+    /// The group forgets how far requests were taken.
+    fn reset_offset(&mut self) {
+        let to = self.rng.below(self.committed as usize + 1) as i64;
+        self.note(|| format!("the committed offset is set back to {to}"));
+        self.committed = to;
+    }
+
+    /// Somebody sets the wall clock of a machine.
+    fn jump(&mut self, owner: usize) {
+        let by_us = self.rng.between(-JUMP_MAX_US, JUMP_MAX_US);
+        self.note(|| format!("the wall clock of {owner} jumps by {by_us} us"));
+        self.owners[owner].skew_us += by_us;
+        self.jumped_us += by_us.abs();
+    }
+
+    fn change_mood(&mut self) {
+        let moods = [Mood::Failing, Mood::Throttling, Mood::Hanging];
+        self.provider.mood = moods[self.rng.below(3)];
+        let mood = self.provider.mood;
+        self.note(|| format!("the provider is {mood:?}"));
+        let after_us = self.rng.between(SECOND_US, 40 * SECOND_US);
+        self.later(after_us, Event::Calm);
     }
 
     fn change_session(&mut self) {
         let session = self.rng.below(self.sessions.len());
         let now_ms = self.now_us / 1000;
-        let what = self.rng.below(10);
+        let what = self.rng.below(11);
         let limits = plan::limits(&mut self.rng);
         let line = &mut self.sessions[session];
         match what {
@@ -82,12 +116,16 @@ impl World {
             7 => line.config.base_url_in_flight_max = Some(1),
             8 => {
                 line.config.limits = limits;
-                line.relimited = true;
+                line.limited_us = self.now_us;
+            }
+            9 => {
+                line.config.account_id = format!("a{}", line.config.binding_epoch);
+                line.config.binding_epoch += 1;
             }
             _ => {}
         }
-        let told = (line.id.clone(), line.exists, line.paused, line.down);
-        self.note(|| format!("session (id, exists, paused, down) {told:?}"));
+        let told = (line.id.clone(), line.exists, line.paused, line.down, line.config.binding_epoch);
+        self.note(|| format!("session (id, exists, paused, down, binding) {told:?}"));
         self.session_changed(session);
     }
 
@@ -97,6 +135,10 @@ impl World {
         }
         self.note(|| format!("{owner} crashes"));
         self.owners[owner].crash();
+        if self.rng.chance(10) {
+            self.note(|| format!("the store of {owner} is deleted"));
+            self.owners[owner].disk.wipe();
+        }
         let back_us = self.rng.between(SECOND_US, 20 * SECOND_US);
         self.later(back_us, Event::Restart(owner));
         if self.group == Some(owner) {
@@ -215,6 +257,7 @@ impl World {
     fn make_peace(&mut self) {
         self.note(|| "peace".to_owned());
         self.faults = false;
+        self.provider.mood = Mood::Usual;
         let now_ms = self.now_us / 1000;
         for owner in 0..self.owners.len() {
             self.owners[owner].frozen_until_us = self.now_us;
@@ -248,11 +291,17 @@ impl World {
         self.run_until(self.now_us + seconds * SECOND_US);
     }
 
-    /// One session is paused, one is down: the third sends all the same.
+    /// One session is paused, one is down: the third sends as if they were not there. What is in its way are its own
+    /// messages, at the pace of its own limits.
     fn probe_beside_held_sessions(&mut self) {
         self.pass(60);
         let id = self.probe(2, 0);
-        self.pass(120);
+        let ahead = self.count_waiting(2);
+        // The widest interval of a limit, also with a burst and two calls at once.
+        let interval_ms = |limit: &RateLimit| limit.per_ms / i64::from((limit.count - limit.burst).max(1));
+        let limits = self.sessions[2].config.limits.iter();
+        let interval_ms = limits.map(interval_ms).max().unwrap_or(1_000).max(1_000);
+        self.run_until(self.now_us + PROBE_US + ahead as i64 * interval_ms * 1000);
         self.check_submitted(id, "beside a paused and a down session");
     }
 
@@ -277,6 +326,12 @@ impl World {
     /// A hand-over at rest leaves nothing in doubt and no key of what is done.
     fn hand_over_clean(&mut self) {
         let doubts = self.count_doubts();
+        // Calls are under way when it begins.
+        for session in 0..3 {
+            self.probe(session, 4 + session);
+        }
+        let soon_us = self.rng.between(0, 300_000);
+        self.run_until(self.now_us + soon_us);
         self.hand_over();
         self.pass(90);
         if self.count_doubts() > doubts {

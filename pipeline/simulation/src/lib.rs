@@ -7,9 +7,9 @@
 pub mod campaign;
 
 mod calls;
-mod check;
 mod disk;
 mod faults;
+mod laws;
 mod log;
 mod owner;
 mod plan;

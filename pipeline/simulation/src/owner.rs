@@ -1,11 +1,14 @@
 //! One process: its sender, its clocks, and how far it has read.
 
-use sluice_core::sender::{Planted, Sender};
+use std::collections::HashMap;
+
+use sluice_core::sender::ledger::Read;
+use sluice_core::sender::{Planted, Sender, Settings};
 use sluice_core::time::Now;
 
 use crate::disk::SharedDisk;
 
-use crate::plan::{PARTITIONS, settings};
+use crate::plan::PARTITIONS;
 
 /// Where every run begins, true time, µs.
 pub(crate) const START_US: i64 = 1_700_000_000_000_000;
@@ -28,7 +31,9 @@ pub(crate) struct Owner {
     pub(crate) life: u64,
     /// Counts its tenures of the partition.
     pub(crate) tenure: u64,
-    skew_us: i64,
+    /// How far its wall clock is ahead of the true time. It may jump.
+    pub(crate) skew_us: i64,
+    settings: Settings,
     planted: Option<Planted>,
     pub(crate) frozen_until_us: i64,
     /// Whether it believes that the group assigns it the partition.
@@ -52,18 +57,23 @@ pub(crate) struct Owner {
     pub(crate) lands_us: [i64; 3],
     /// When it is woken next.
     pub(crate) tick_us: Option<i64>,
+    /// Until when each session waits, as the ledger records say that it has read, ms.
+    pub(crate) throttled_ms: HashMap<String, i64>,
+    /// Whether each session may send, as far as this process was told.
+    pub(crate) told: Vec<bool>,
 }
 
 impl Owner {
-    pub(crate) fn new(number: usize, skew_us: i64, planted: Option<Planted>) -> Self {
+    pub(crate) fn new(number: usize, skew_us: i64, settings: &Settings, planted: Option<Planted>) -> Self {
         let disk = SharedDisk::default();
-        Self {
-            sender: Some(Self::sender(number, 0, planted, &disk)),
+        let mut owner = Self {
+            sender: None,
             disk,
             tail_from: 0,
             life: 0,
             tenure: 0,
             skew_us,
+            settings: settings.clone(),
             planted,
             frozen_until_us: 0,
             assigned: false,
@@ -77,14 +87,11 @@ impl Owner {
             lag_us: 2_000,
             lands_us: [0; 3],
             tick_us: None,
-        }
-    }
-
-    fn sender(number: usize, life: u64, planted: Option<Planted>, disk: &SharedDisk) -> Sender {
-        let disk = disk.clone();
-        Sender::new(settings(), format!("owner-{number}-{life}"), PARTITIONS, number as u64 * 1_000 + life)
-            .with_stores(Box::new(move |_, _| disk.open()))
-            .with_planted(planted)
+            throttled_ms: HashMap::new(),
+            told: Vec::new(),
+        };
+        owner.start(number);
+        owner
     }
 
     /// The process dies; what it knew is gone.
@@ -100,7 +107,14 @@ impl Owner {
 
     /// It runs anew and owns nothing.
     pub(crate) fn start(&mut self, number: usize) {
-        self.sender = Some(Self::sender(number, self.life, self.planted, &self.disk));
+        let (disk, life) = (self.disk.clone(), self.life);
+        let (name, seed) = (format!("owner-{number}-{life}"), number as u64 * 1_000 + life);
+        let resumes_stale = self.planted == Some(Planted::ResumeStaleStore);
+        let sender = Sender::new(self.settings.clone(), name, PARTITIONS, seed)
+            .with_stores(Box::new(move |_, now| disk.open(now, resumes_stale)))
+            .with_planted(self.planted);
+        self.sender = Some(sender);
+        self.told.clear();
     }
 
     /// It neither tails nor takes requests any more.
@@ -111,6 +125,16 @@ impl Owner {
         self.status_asked = None;
         self.request_next = None;
         self.intake_held = false;
+    }
+
+    /// Remembers what a ledger record says of how long its session waits.
+    pub(crate) fn hear_throttle(&mut self, read: &Read) {
+        if let Some(entry) = &read.entry
+            && let (Some(until_ms), Some(session_id)) = (entry.throttled_until, &entry.session_id)
+        {
+            let known = self.throttled_ms.entry(session_id.clone()).or_insert(until_ms);
+            *known = (*known).max(until_ms);
+        }
     }
 
     pub(crate) fn now(&self, true_us: i64) -> Now {

@@ -15,8 +15,10 @@ use crate::rng::Rng;
 /// Session-placed topics have this many partitions; the world is partition 0.
 pub(crate) const PARTITIONS: i32 = 2;
 
-/// Times of the sender, short enough that a run settles in minutes.
-pub(crate) fn settings() -> Settings {
+/// Times of the sender, short enough that a run settles in minutes; sizes small enough that they matter.
+pub(crate) fn settings(rng: &mut Rng) -> Settings {
+    // Some forget finished messages, and give up those that wait, within the run.
+    let memory_ms = if rng.chance(30) { 240_000 } else { 7_200_000 };
     Settings {
         session_resident_max: 3,
         session_resident_min: 1,
@@ -33,10 +35,11 @@ pub(crate) fn settings() -> Settings {
         order_hold_max_ms: 15_000,
         unknown_session_hold_ms: 20_000,
         session_probe_ms: 10_000,
-        ttl_ms: 3_600_000,
-        dedupe_window_ms: 7_200_000,
+        ttl_ms: memory_ms,
+        dedupe_window_ms: memory_ms,
         intake_records_max: 8,
-        session_backlog_max: 15,
+        session_backlog_max: if rng.chance(50) { 15 } else { 150 },
+        bridge_candidates_max: if rng.chance(50) { 6 } else { 1_000 },
         look_up_after_ms: 5_000,
         look_ups_per_minute: 20,
         bridge_window_ms: 120_000,
@@ -55,8 +58,8 @@ pub(crate) struct Line {
     pub(crate) paused: bool,
     pub(crate) down: bool,
     pub(crate) connection_at_ms: i64,
-    /// Whether its limits were changed: owners learn of that at different times.
-    pub(crate) relimited: bool,
+    /// When its limits were last changed, true time, µs.
+    pub(crate) limited_us: i64,
 }
 
 /// One record of the requests topic.
@@ -111,7 +114,7 @@ pub(crate) fn sessions(rng: &mut Rng) -> Vec<Line> {
             paused: false,
             down: false,
             connection_at_ms: 0,
-            relimited: false,
+            limited_us: i64::MIN / 2,
         })
         .collect()
 }
@@ -122,7 +125,7 @@ pub(crate) fn limits(rng: &mut Rng) -> Vec<RateLimit> {
         0 => vec![],
         1 => vec![RateLimit { count: 1, per_ms: 3_000, burst: 1 }],
         2 => vec![RateLimit { count: 3, per_ms: 10_000, burst: 3 }],
-        3 => vec![RateLimit { count: 50, per_ms: 86_400_000, burst: 50 }],
+        3 => vec![RateLimit { count: 60, per_ms: 120_000, burst: 40 }],
         _ => vec![
             RateLimit { count: 2, per_ms: 2_000, burst: 1 },
             RateLimit { count: 10, per_ms: 60_000, burst: 5 },
@@ -165,10 +168,10 @@ pub(crate) fn request(rng: &mut Rng, now_ms: i64, sessions: &[Line], past: &[Req
             }
             again
         }
-        8..15 => Request::new(cancel(rng, session, &key, past.len())),
-        15 => Request { readable: false, ..Request::new(text(rng, session, key)) },
-        16 => Request::new(OutboundCommand { session_id: name_on(1, 0), ..text(rng, session, key) }),
+        8..17 => Request::new(cancel(rng, session, &key, past)),
         17..20 => Request { delayed: true, ..Request::new(text(rng, session, key)) },
+        36 => Request { readable: false, ..Request::new(text(rng, session, key)) },
+        37 => Request::new(OutboundCommand { session_id: name_on(1, 0), ..text(rng, session, key) }),
         20..26 => {
             let at = now_ms + rng.between(-2_000, 40_000);
             Request::new(OutboundCommand { expires_at: Some(at), ..text(rng, session, key) })
@@ -180,6 +183,11 @@ pub(crate) fn request(rng: &mut Rng, now_ms: i64, sessions: &[Line], past: &[Req
         31 => Request::new(OutboundCommand { to: Some("nobody".into()), ..text(rng, session, key) }),
         32 => Request::new(OutboundCommand { tenant_id: Some("t1".into()), ..text(rng, session, key) }),
         33..36 => Request::new(OutboundCommand { max_attempts: Some(1), ..text(rng, session, key) }),
+        38 => {
+            let policies = [InDoubtPolicy::Resend, InDoubtPolicy::Fail, InDoubtPolicy::Hold];
+            let policy = policies[rng.below(3)];
+            Request::new(OutboundCommand { in_doubt_policy: policy, ..text(rng, session, key) })
+        }
         _ => Request::new(text(rng, session, key)),
     }
 }
@@ -201,12 +209,19 @@ pub(crate) fn text(rng: &mut Rng, session_id: String, idempotency_key: String) -
     }
 }
 
-fn cancel(rng: &mut Rng, session_id: String, key: &str, drawn: usize) -> OutboundCommand {
+/// Cancels one of the last messages, or a message still to come.
+fn cancel(rng: &mut Rng, session_id: String, key: &str, past: &[Request]) -> OutboundCommand {
+    let recent = past.len().saturating_sub(8);
+    let target = past[recent..].get(rng.below(12)).filter(|request| request.is_message());
+    let (session_id, target) = match target {
+        Some(target) => (target.command.session_id.clone(), target.command.idempotency_key.clone()),
+        None => (session_id, format!("k{}", past.len() + rng.below(3))),
+    };
     OutboundCommand {
         command: Command::Cancel,
         session_id,
         idempotency_key: key.to_owned(),
-        target_idempotency_key: Some(format!("k{}", rng.below(drawn + 3))),
+        target_idempotency_key: Some(target),
         ..OutboundCommand::default()
     }
 }

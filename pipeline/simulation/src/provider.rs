@@ -7,13 +7,40 @@ use uuid::Uuid;
 
 use crate::rng::Rng;
 
+/// A call under the claim that allows it.
+#[derive(Clone)]
+pub(crate) struct Made {
+    pub(crate) call: Box<Call>,
+    /// When it was decided, true time, µs.
+    pub(crate) decided_us: i64,
+    /// The claim: epoch and number.
+    pub(crate) claim: (i64, i64),
+    /// The request that the message was accepted from.
+    pub(crate) request_offset: i64,
+}
+
 /// One message the provider took.
 pub(crate) struct Acceptance {
     pub(crate) id: Uuid,
     /// When the call was decided, true time, µs.
     pub(crate) called_us: i64,
+    pub(crate) claim: (i64, i64),
+    pub(crate) request_offset: i64,
     pub(crate) provider_id: String,
     pub(crate) whatsapp_id: String,
+}
+
+/// What it is like for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Now and then something goes wrong.
+    Usual,
+    /// Answers 5xx.
+    Failing,
+    /// Answers 429.
+    Throttling,
+    /// Answers nothing in time, whether it took the message or not.
+    Hanging,
 }
 
 /// What the provider does with a call.
@@ -24,13 +51,17 @@ pub(crate) struct Answer {
     pub(crate) after_us: i64,
 }
 
-#[derive(Default)]
 pub(crate) struct Provider {
     pub(crate) accepted: Vec<Acceptance>,
+    pub(crate) mood: Mood,
     next: u64,
 }
 
 impl Provider {
+    pub(crate) fn new() -> Self {
+        Self { accepted: Vec::new(), mood: Mood::Usual, next: 0 }
+    }
+
     /// Decides about a call; with `faults` it may go wrong. Says the ids if it is to be taken.
     pub(crate) fn answer(
         &mut self,
@@ -46,7 +77,7 @@ impl Provider {
         };
         let quick_us = rng.between(10_000, 400_000);
         let slow_us = rng.between(400_000, 8_000_000);
-        let what = if faults { rng.below(100) } else { 99 };
+        let what = if faults { self.draw(rng) } else { 99 };
         let hint = rng.chance(50).then(|| rng.between(500, 40_000) as u64);
         let (accepts, outcome, after_us) = match what {
             0..8 => (true, Outcome::Unknown, slow_us),
@@ -63,8 +94,27 @@ impl Provider {
         (Answer { accepts, outcome, after_us }, ids)
     }
 
-    pub(crate) fn accept(&mut self, call: &Call, called_us: i64, [provider_id, whatsapp_id]: [String; 2]) {
-        self.accepted.push(Acceptance { id: call.message_id, called_us, provider_id, whatsapp_id });
+    fn draw(&self, rng: &mut Rng) -> usize {
+        if rng.chance(20) {
+            return rng.below(100);
+        }
+        match self.mood {
+            Mood::Usual => rng.below(100),
+            Mood::Failing => 23,
+            Mood::Throttling => 14 + rng.below(9),
+            Mood::Hanging => rng.below(14),
+        }
+    }
+
+    pub(crate) fn accept(&mut self, made: &Made, [provider_id, whatsapp_id]: [String; 2]) {
+        self.accepted.push(Acceptance {
+            id: made.call.message_id,
+            called_us: made.decided_us,
+            claim: made.claim,
+            request_offset: made.request_offset,
+            provider_id,
+            whatsapp_id,
+        });
     }
 
     pub(crate) fn acceptances(&self, id: Uuid) -> impl Iterator<Item = &Acceptance> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sluice_core::sender::ledger::Key;
 use sluice_core::sender::{BadRequest, Input, Request as Asked, Token};
-use sluice_schemas::{DeadLetterReason, LedgerEntry, MessageStatus, Source, Status};
+use sluice_schemas::{DeadLetterReason, EntryKind, LedgerEntry, MessageStatus, Source, Status};
 
 use crate::owner::Line;
 use crate::plan::Request;
@@ -21,6 +21,9 @@ impl World {
         urgent: bool,
     ) {
         self.check_append(at.owner, epoch);
+        if let Some(claim) = entry.as_deref().filter(|entry| entry.kind == EntryKind::Claimed) {
+            self.claimed_us.insert((epoch, claim.claim_seq.unwrap_or(0)), self.now_us);
+        }
         let line = if urgent { Line::Claims } else { Line::Intake };
         let slow = self.faults && self.rng.chance(2);
         let after_us = self.rng.between(500, if slow { 3_000_000 } else { 4_000 });
@@ -35,7 +38,28 @@ impl World {
             return;
         }
         let lands_us = self.owners[at.owner].lands(line, self.now_us + after_us);
-        self.later(lands_us - self.now_us, Event::Land(at, key, epoch, entry));
+        self.later(lands_us - self.now_us, Event::Land(at, key, epoch, entry.clone()));
+        if self.faults && self.rng.chance(1) {
+            // Twice, before whatever the same producer writes next.
+            let again_us = lands_us + self.rng.between(0, 2_000_000);
+            let again_us = self.owners[at.owner].lands(line, again_us);
+            self.later(again_us - self.now_us, Event::LandAgain(key, epoch, entry));
+        }
+    }
+
+    /// A record of an epoch that is over lands a second time. In one that is not, an idempotent producer prevents it.
+    pub(crate) fn land_again(&mut self, key: Key, epoch: i64, entry: Option<Box<LedgerEntry>>) {
+        if self.log.is_fenced_between(epoch, self.log.end()) {
+            let end = self.log.end();
+            self.note(|| format!("log[{end}] {key} again, of epoch {epoch}"));
+            self.put_on_log(key, epoch, entry);
+        }
+    }
+
+    fn put_on_log(&mut self, key: Key, epoch: i64, entry: Option<Box<LedgerEntry>>) {
+        self.check_record(key, entry.as_deref());
+        self.log.append(self.now_us, key, epoch, entry);
+        self.wake_tails();
     }
 
     pub(crate) fn land(&mut self, at: At, key: Key, epoch: i64, entry: Option<Box<LedgerEntry>>) {
@@ -45,8 +69,7 @@ impl World {
         let kind = entry.as_ref().map_or("-", |entry| entry.kind.as_str());
         let end = self.log.end();
         self.note(|| format!("log[{end}] {key} {kind} of epoch {epoch}"));
-        self.log.append(self.now_us, key, epoch, entry);
-        self.wake_tails();
+        self.put_on_log(key, epoch, entry);
     }
 
     pub(crate) fn write_fence(&mut self, at: At) {
@@ -86,6 +109,7 @@ impl World {
         for offset in from..to {
             self.owners[at.owner].tail = Some(offset + 1);
             if let Some(read) = self.log.read(offset) {
+                self.owners[at.owner].hear_throttle(&read);
                 if read.key == Key::Fence {
                     let seen = &mut self.owners[at.owner].fence_read;
                     *seen = (*seen).max(offset);
@@ -149,6 +173,7 @@ impl World {
             let is_evidence = match stated.status.source {
                 Source::Sender => !own,
                 Source::Webhook => stated.status.status == Status::Sent,
+                Source::Operator => true,
                 _ => false,
             };
             if is_evidence {

@@ -1,16 +1,17 @@
 //! The world around the senders: one ledger partition, its topics, a group, a provider, and time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sluice_core::sender::ledger::Key;
-use sluice_core::sender::{Call, Effect, Input, Planted, Request as Asked, SessionCondition, Token};
+use sluice_core::sender::{Effect, Input, Planted, Request as Asked, SessionCondition, Settings, Token};
 use sluice_schemas::{Connection, LedgerEntry, MessageStatus};
+use uuid::Uuid;
 
 use crate::log::Log;
 use crate::owner::{Owner, START_US};
-use crate::plan::{Line, Request, sessions};
-use crate::provider::Provider;
+use crate::plan::{Line, Request, sessions, settings};
+use crate::provider::{Made, Mood, Provider};
 use crate::rng::Rng;
 
 /// Clocks of two owners differ by at most this much.
@@ -36,17 +37,22 @@ pub(crate) enum Event {
     /// The owner learns that it lost an assignment.
     Lost(At, u64),
     Delayed(At, u64, Box<Asked>),
-    StartCall(At, Box<Call>, i64),
+    StartCall(At, Made),
     Land(At, Key, i64, Option<Box<LedgerEntry>>),
+    /// The same record again, by a former owner.
+    LandAgain(Key, i64, Option<Box<LedgerEntry>>),
     LandFence(At, Box<LedgerEntry>, bool),
     LandStatus(At, Option<i64>, Box<MessageStatus>, Token),
-    Accept(Box<Call>, i64, [String; 2]),
-    Echo(Box<MessageStatus>),
+    Arrive(Made, Option<[String; 2]>),
+    /// Somebody else than a sender states something.
+    State(Box<MessageStatus>),
     Assign(usize),
     Restart(usize),
     Overdue(At, u64),
     Produce,
     Fault,
+    /// The provider is itself again.
+    Calm,
 }
 
 /// A status in the log.
@@ -70,12 +76,21 @@ pub(crate) struct World {
     pub(crate) statuses: Vec<Stated>,
     pub(crate) requests: Vec<Request>,
     pub(crate) committed: i64,
+    /// Below this offset every request was seen to be settled when it was committed.
+    pub(crate) committed_checked: i64,
     /// Requests put aside or re-produced elsewhere.
     pub(crate) aside: Vec<i64>,
     pub(crate) provider: Provider,
     pub(crate) sessions: Vec<Line>,
-    /// Decided calls: session, true time.
-    pub(crate) calls: Vec<(Arc<str>, i64)>,
+    pub(crate) settings: Settings,
+    /// Calls that came to the provider: session, true time.
+    /// How far wall clocks have jumped, in all, µs.
+    pub(crate) jumped_us: i64,
+    pub(crate) arrivals: Vec<(Arc<str>, i64)>,
+    /// When each claim was written, true time, µs.
+    pub(crate) claimed_us: HashMap<(i64, i64), i64>,
+    /// Attempts used per message and the request it was accepted from.
+    pub(crate) attempts: HashMap<(Uuid, i64), u32>,
     pub(crate) faults: bool,
     pub(crate) broken: Option<String>,
     pub(crate) trace: Option<Vec<String>>,
@@ -84,8 +99,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, planted: Option<Planted>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let sessions = sessions(&mut rng);
-        let owners = (0..3).map(|n| Owner::new(n, rng.between(-SKEW_US / 2, SKEW_US / 2), planted)).collect();
+        let (settings, sessions) = (settings(&mut rng), sessions(&mut rng));
+        let owners = (0..3)
+            .map(|n| Owner::new(n, rng.between(-SKEW_US / 2, SKEW_US / 2), &settings, planted))
+            .collect();
         let mut world = Self {
             rng,
             now_us: START_US,
@@ -99,10 +116,15 @@ impl World {
             statuses: Vec::new(),
             requests: Vec::new(),
             committed: 0,
+            committed_checked: 0,
+            jumped_us: 0,
             aside: Vec::new(),
-            provider: Provider::default(),
+            provider: Provider::new(),
             sessions,
-            calls: Vec::new(),
+            settings,
+            arrivals: Vec::new(),
+            claimed_us: HashMap::new(),
+            attempts: HashMap::new(),
             faults: true,
             broken: None,
             trace: traced.then(Vec::new),
@@ -215,17 +237,19 @@ impl World {
                     self.step(at.owner, Input::Request(*asked));
                 }
             }
-            Event::StartCall(at, call, decided_us) => self.start_call(at, call, decided_us),
+            Event::StartCall(at, made) => self.start_call(at, made),
             Event::Land(at, key, epoch, entry) => self.land(at, key, epoch, entry),
+            Event::LandAgain(key, epoch, entry) => self.land_again(key, epoch, entry),
             Event::LandFence(at, entry, reported) => self.land_fence(at, entry, reported),
             Event::LandStatus(at, epoch, status, token) => self.land_status(at, epoch, *status, token),
-            Event::Accept(call, decided_us, ids) => self.accept(*call, decided_us, ids),
-            Event::Echo(status) => self.state(None, *status),
+            Event::Arrive(made, ids) => self.arrive(&made, ids),
+            Event::State(status) => self.state(None, *status),
             Event::Assign(owner) => self.assign(owner),
             Event::Restart(owner) => self.restart(owner),
             Event::Overdue(at, revocation) => self.overdue(at, revocation),
             Event::Produce => self.produce_one(),
             Event::Fault => self.fault(),
+            Event::Calm => self.provider.mood = Mood::Usual,
         }
     }
 
@@ -244,6 +268,7 @@ impl World {
             self.note(|| format!("{owner}    -> {effect:?}"));
             self.carry_out(owner, effect);
         }
+        self.check_memory(owner);
         self.plan_tick(owner);
     }
 
@@ -262,6 +287,13 @@ impl World {
         let at = self.at(owner);
         match effect {
             Effect::Fence { resume, .. } => {
+                if resume.is_none() {
+                    self.owners[owner].throttled_ms.clear();
+                }
+                if resume.as_ref().is_some_and(|resume| !self.log.holds(&resume.identity)) {
+                    self.input(1_000, at, Input::StoreStale { partition: 0 });
+                    return;
+                }
                 self.owners[owner].tail_from = resume.map_or(0, |resume| resume.next_offset);
                 self.write_fence(at);
             }
@@ -273,10 +305,10 @@ impl World {
                 self.input(5_000, at, Input::Acked { token, offset: 0 });
             }
             Effect::Call(call) => {
-                self.check_call(owner, &call);
+                let Some(made) = self.check_call(owner, call) else { return };
                 let slow = self.faults && self.rng.chance(4);
                 let after_us = self.rng.between(0, if slow { 6_000_000 } else { 20_000 });
-                self.later(after_us, Event::StartCall(at, call, self.now_us));
+                self.later(after_us, Event::StartCall(at, made));
             }
             Effect::LookUp { message_id, provider_message_id, .. } => {
                 self.look_up(at, message_id, &provider_message_id);
@@ -315,7 +347,11 @@ impl World {
         let condition =
             SessionCondition { paused: line.paused, connection, connection_at_ms: line.connection_at_ms };
         let session_id = line.id.clone();
+        let may_send = line.exists && !line.paused;
+        let told = &mut self.owners[at.owner].told;
+        told.resize(self.sessions.len(), false);
         self.step(at.owner, Input::Session { session_id: session_id.clone(), config });
         self.step(at.owner, Input::Condition { session_id, condition });
+        self.owners[at.owner].told[session] = may_send;
     }
 }

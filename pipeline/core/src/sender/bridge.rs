@@ -87,8 +87,15 @@ pub(super) struct Bridge {
     /// WhatsApp ids that have found their message, with the time of their use.
     used: HashSet<String>,
     used_order: VecDeque<(i64, String)>,
+    /// When the latest candidate began that gave way, by a mark of its print: at most 256.
+    gave_way: HashMap<u8, i64>,
     count: usize,
     next_serial: u64,
+}
+
+/// A small mark of a print, the same for some others too.
+fn mark((recipient, content): &Print) -> u8 {
+    recipient.bytes().fold(content[0], |mark, byte| mark.wrapping_mul(31).wrapping_add(byte))
 }
 
 impl Bridge {
@@ -107,11 +114,18 @@ impl Bridge {
         self.count += 1;
         while self.count > most {
             let Some((oldest, print)) = self.order.pop_front() else { break };
-            // Its echo may still come: nobody can tell any more whose an echo like it is.
-            for left in self.take_serial(oldest, &print) {
-                left.stage = Stage::Rival;
+            let since_ms = self.since_ms(oldest, &print);
+            self.take_serial(oldest, &print);
+            // Its echo may still come: nobody can tell any more whose an echo like it is, also of those to come.
+            if let Some(since_ms) = since_ms {
+                let latest = self.gave_way.entry(mark(&print)).or_insert(since_ms);
+                *latest = (*latest).max(since_ms);
             }
         }
+    }
+
+    fn since_ms(&self, serial: u64, print: &Print) -> Option<i64> {
+        self.candidates.get(print)?.iter().find(|c| c.serial == serial).map(|c| c.since_ms)
     }
 
     /// A candidate got further; a match may follow.
@@ -189,6 +203,7 @@ impl Bridge {
     /// Forgets what is too old to matter.
     pub(super) fn expire(&mut self, span: Span) {
         let before_ms = span.remembered_since_ms();
+        self.gave_way.retain(|_, since_ms| *since_ms >= before_ms);
         while let Some((serial, print)) = self.order.front().cloned() {
             let candidate =
                 self.candidates.get(&print).and_then(|list| list.iter().find(|c| c.serial == serial));
@@ -230,8 +245,7 @@ impl Bridge {
         }
     }
 
-    /// Takes a candidate out; those that share its print.
-    fn take_serial(&mut self, serial: u64, print: &Print) -> &mut [Candidate] {
+    fn take_serial(&mut self, serial: u64, print: &Print) {
         if let Some(list) = self.candidates.get_mut(print) {
             let before = list.len();
             list.retain(|c| c.serial != serial);
@@ -241,7 +255,6 @@ impl Bridge {
                 self.echoes.remove(print);
             }
         }
-        self.candidates.get_mut(print).map(Vec::as_mut_slice).unwrap_or_default()
     }
 
     fn unique(&mut self, print: &Print, span: Span) -> Option<Match> {
@@ -250,7 +263,10 @@ impl Bridge {
         else {
             return None;
         };
-        let may_match = matches!(candidate.stage, Stage::Submitted { .. } | Stage::InDoubt)
+        let has_lost_rival =
+            self.gave_way.get(&mark(print)).is_some_and(|since_ms| *since_ms >= span.remembered_since_ms());
+        let may_match = !has_lost_rival
+            && matches!(candidate.stage, Stage::Submitted { .. } | Stage::InDoubt)
             && candidate.since_ms >= span.matched_since_ms()
             && echo.at_ms >= candidate.since_ms.saturating_sub(span.skew_ms);
         if !may_match {
@@ -261,6 +277,11 @@ impl Bridge {
         self.take_serial(serial, print);
         self.note_used(&found.echo.whatsapp_id, span.now_ms);
         Some(found)
+    }
+
+    /// How many candidates there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
     }
 
     /// Forgets which echoes have found their message.
@@ -364,6 +385,20 @@ mod tests {
         assert_eq!(bridge.advance(a, &print(), Stage::Rival, span(0)), None, "the echo may be a's");
         bridge.add(a, print(), 3_000, submitted("101"), 10);
         assert_eq!(bridge.told(a, &print(), "B", span(0)), None, "that was another attempt of a");
+    }
+
+    #[test]
+    fn a_candidate_that_gave_way_leaves_nothing_unique_that_comes_later() {
+        let mut bridge = Bridge::default();
+        let other: Print = ("+15550000000".into(), [9; 32]);
+        bridge.add(Uuid::from_u128(1), print(), 1_000, submitted("100"), 1);
+        bridge.add(Uuid::from_u128(2), other, 1_500, submitted("101"), 1);
+        bridge.add(Uuid::from_u128(3), print(), 2_000, Stage::InDoubt, 1);
+        assert_eq!(bridge.echo(print(), echo("A", 2_500), span(0)), None, "it may be the first one's");
+        let later = Span { now_ms: 200_000, ..span(0) };
+        bridge.expire(later);
+        bridge.add(Uuid::from_u128(4), print(), 190_000, Stage::InDoubt, 1);
+        assert!(bridge.echo(print(), echo("B", 190_500), later).is_some(), "two windows on it is no rival");
     }
 
     #[test]

@@ -142,7 +142,8 @@ impl Sender {
             self.publish_bare(partition, id, command, fact, token, out);
         } else if let Some(Known::Done(done)) = known {
             self.publish_bare(partition, id, command, fact_of(&done), token, out);
-        } else if let Some(open) = self.open_mut(partition, &id).filter(|open| open.refusal.is_some()) {
+        } else if let Some(open) = self.open_mut(partition, &id).filter(|open| !open.accepted_read) {
+            // Nothing stands in the log yet: it is told with the request that came first.
             if let Token::Intake { offset, .. } = token {
                 open.repeats.push(offset);
             }

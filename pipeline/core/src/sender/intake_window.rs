@@ -69,6 +69,11 @@ impl IntakeWindow {
         if self.frontier == before { None } else { self.frontier }
     }
 
+    /// Requests taken in and not settled.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Next offset that may be unsettled, if any request has been settled.
     pub(super) fn frontier(&self) -> Option<i64> {
         self.frontier

@@ -198,7 +198,7 @@ pub(super) struct Open {
     pub(super) canceled: bool,
     /// Why it is not accepted, if it is not.
     pub(super) refusal: Option<Box<(Status, SendError)>>,
-    /// Offsets of repeats of a refused request, told with it.
+    /// Offsets of repeats of a request that is not yet read back, told with it.
     pub(super) repeats: Vec<i64>,
     /// The slot its claim holds, until its call takes it over.
     pub(super) slot: Option<BulkheadIndex>,

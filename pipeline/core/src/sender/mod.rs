@@ -32,10 +32,12 @@ mod park;
 mod planted;
 pub mod rate;
 mod read;
+mod restate;
 mod rng;
 mod schedule;
 mod session;
 mod settings;
+mod sizes;
 pub mod store;
 mod sweep;
 
@@ -49,8 +51,10 @@ pub use io::{
     BadRequest, Call, CallId, CircuitOf, Effect, Input, Note, Request, Resume, SessionCondition,
     SessionConfig, Token,
 };
+pub use local::Identity;
 pub use planted::Planted;
 pub use settings::{Invalid, Settings};
+pub use sizes::Sizes;
 
 use crate::time::Now;
 use bulkhead::{BulkheadIndex, Bulkheads};
@@ -84,6 +88,8 @@ struct Partition {
     open: HashMap<Uuid, Open>,
     /// Every message that the log tells of.
     local: Local,
+    /// Restore only: messages that have ended and whose key a void refusal has taken, with their sessions.
+    overwritten: Vec<(Uuid, Option<String>)>,
     /// Everything below this offset of the ledger is applied.
     next_offset: Option<i64>,
     /// Where its ledger was read from, when its local state was taken up again.
@@ -129,6 +135,7 @@ impl Partition {
             claim_seq: 0,
             open: HashMap::new(),
             local,
+            overwritten: Vec::new(),
             next_offset: None,
             resumed_at: None,
             rank: 0,

@@ -145,6 +145,7 @@ impl Sender {
             out.push(Effect::Append { partition, epoch, key, entry: None, urgent: false });
         }
         let position = part.position.filter(|_| !ignores_position);
+        self.restate_overwritten(partition, out);
         self.count_backlogs(partition);
         self.identify(partition, out);
         let ids = self.load_begun(partition, out);
@@ -233,7 +234,8 @@ impl Sender {
         };
         let doubt_wait_ms = self.settings.doubt_wait_ms();
         let now_ms = self.now.wall_ms();
-        let claim_ttl_ms = i64::try_from(self.settings.claim_ttl_ms).unwrap_or(i64::MAX);
+        let call_end_ms = self.settings.claim_ttl_ms.saturating_add(self.settings.call_timeout_ms);
+        let call_end_ms = i64::try_from(call_end_ms).unwrap_or(i64::MAX);
         let (forgets_cancel, uncounted) =
             (self.planted(Planted::CancelNotRestored), self.planted(Planted::OpenClaimUncounted));
         let open = self.open_mut(partition, &id)?;
@@ -256,8 +258,9 @@ impl Sender {
                 };
                 let session = open.session;
                 if claimed && !uncounted {
-                    // The call may start as late as the claim's life allows: count it there, not before.
-                    let used_at_ms = now_ms.max(entry.at.saturating_add(claim_ttl_ms));
+                    // The call may start as late as the claim's life allows, and come to the provider as late as a call
+                    // takes: count it there, not before.
+                    let used_at_ms = now_ms.max(entry.at.saturating_add(call_end_ms));
                     self.sessions.get_mut(session).count_claim(used_at_ms.saturating_mul(1000));
                 }
                 self.enter_doubt(partition, id, doubt, out);

@@ -57,6 +57,10 @@ impl Sender {
         let Some(open) = self.open(partition, &id) else { return false };
         let session = open.session;
         if (open.parked || open.is_scheduled()) && open.may_leave() {
+            // One that was due later may have been given a place behind it and be in memory already.
+            let (lane, before) = (open.lane, (open.rank.saturating_sub(1), Uuid::max()));
+            let parked = &mut self.sessions.get_mut(session).parked[lane as usize];
+            parked.loaded_to = parked.loaded_to.min(Some(before));
             self.set_due(partition, id, None);
             if let Some(part) = self.partitions.get_mut(&partition) {
                 part.open.remove(&id);

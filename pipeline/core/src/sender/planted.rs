@@ -38,6 +38,7 @@ faults! {
     OpenClaimUncounted, "open-claim-uncounted", "a former owner's open claim is not counted against the limits";
     OpenClaimForgotten, "open-claim-forgotten", "a former owner's open claim is taken for unused";
     TombstoneTooEarly, "tombstone-too-early", "what Done makes superfluous is tombstoned before Done is read back";
+    ResumeStaleStore, "resume-stale-store", "a store is resumed though tombstones may have gone that it has not met (shell)";
     CommitBeforeReadBack, "commit-before-read-back", "a request is settled when it is appended, not when it is read back";
     EvidenceUsedTwice, "evidence-used-twice", "an echo that has found its message is not remembered as used";
     EvidenceOfAnyClaim, "evidence-of-any-claim", "a status settles a doubt whichever claim of the message it is about";

@@ -126,13 +126,17 @@ impl Sender {
             if writer == part.epoch && !open.accepted_read {
                 open.accepted_read = true;
                 open.unread = open.unread.saturating_sub(1);
-                let token = Token::Intake { partition, epoch: writer, offset: open.request_offset };
+                let mut offsets = std::mem::take(&mut open.repeats);
+                offsets.insert(0, open.request_offset);
                 let kept = Kept::of(open);
                 if let Some(another) = part.local.kept(&id) {
                     part.local.forget(&id, &another);
                 }
                 part.keep(id, &kept);
-                self.publish_accepted(partition, id, token, out);
+                for offset in offsets {
+                    let token = Token::Intake { partition, epoch: writer, offset };
+                    self.publish_accepted(partition, id, token, out);
+                }
                 if !self.leave(partition, id) {
                     self.look_again(partition, id, out);
                 }
@@ -274,6 +278,7 @@ impl Sender {
         if is_refusal(&entry) && known.is_some() {
             // Its writer did not know what became of the request: its word came too late, and was not told.
             self.refusal_is_void(partition, id, out);
+            self.refusal_overwrites(partition, id, entry.session_id, out);
             return;
         }
         let leftovers = part.keys_of(id, known.as_ref());

@@ -387,6 +387,10 @@ impl Sessions {
         index
     }
 
+    pub(super) fn all(&self) -> &[Session] {
+        &self.all
+    }
+
     pub(super) fn find(&self, id: &str) -> Option<SessionIndex> {
         self.by_id.get(id).copied()
     }
