@@ -74,6 +74,9 @@ The same --key sends once, however often the command is run. Without --key a fre
     /// Look at or cancel a message
     #[command(subcommand)]
     Message(Message),
+    /// Attempts nobody knows the outcome of
+    #[command(subcommand)]
+    InDoubt(InDoubt),
     /// Records the pipeline could not process
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -275,6 +278,15 @@ pub(crate) enum Message {
         /// Message id
         id: String,
     },
+    /// Tell a message's story from the topics: request, ledger, statuses, webhooks, state, in order of time
+    #[command(after_help = "\
+Without --session the session is looked up in messages.state. The ledger keeps what is open,
+and what ended within the dedupe window; the other topics keep what their retention allows.
+
+Exit codes: 0 found · 1 failed · 2 usage · 3 no topic knows the message
+
+Example: sluice message trace 0198… --session s1")]
+    Trace(TraceArgs),
     /// Ask for a message to be canceled; it may be too late (status CANCEL_TOO_LATE)
     Cancel {
         /// Message id
@@ -285,23 +297,196 @@ pub(crate) enum Message {
     },
 }
 
+/// Arguments of `message trace`.
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// Message id
+    pub(crate) id: String,
+    /// Session of the message
+    #[arg(long)]
+    pub(crate) session: Option<String>,
+    /// How far back statuses and webhooks are read: a time or a span before now
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = super::when::when)]
+    pub(crate) since: super::when::When,
+}
+
+/// Commands on attempts in doubt.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InDoubt {
+    /// List the attempts in doubt, oldest first, as the ledger has them
+    #[command(after_help = "\
+Examples:
+  sluice in-doubt list
+  sluice in-doubt list --session s1 --older-than 15m -o json")]
+    List {
+        /// Only of this session; reads one partition of the ledger instead of all
+        #[arg(long)]
+        session: Option<String>,
+        /// Only those claimed so long ago: 90s, 15m, 2h, 7d
+        #[arg(long, value_name = "SPAN", value_parser = super::when::span_ms)]
+        older_than: Option<i64>,
+    },
+    /// Settle an attempt in doubt, also one that its policy holds
+    #[command(after_help = "\
+Look at the phone or ask the provider first: nobody else knows. `resend` may send the message
+twice; the IN_DOUBT stays on record. The word names the very attempt: if evidence settles it
+first, or it was sent again meanwhile, the word changes nothing.
+
+Exit codes: 0 the word stands in the log (with --wait: the sender has done as it says)
+  1 failed, or not settled in time · 2 usage · 3 the ledger knows no such message
+  4 it is not in doubt, or was settled otherwise
+
+Examples:
+  sluice in-doubt resolve 0198… --session s1 --as sent --provider-message-id 4711 --wait
+  sluice in-doubt resolve 0198… --session s1 --as resend --note 'customer says nothing came'")]
+    Resolve(ResolveArgs),
+}
+
+/// Arguments of `in-doubt resolve`.
+#[derive(Debug, Args)]
+pub(crate) struct ResolveArgs {
+    /// Message id
+    pub(crate) id: String,
+    /// Session of the message
+    #[arg(long)]
+    pub(crate) session: String,
+    /// What came of the attempt, or what is to be done
+    #[arg(long = "as", value_enum, value_name = "VERDICT")]
+    pub(crate) verdict: Verdict,
+    /// The provider's id of the message, if you know it; receipts are then matched by it
+    #[arg(long, value_name = "X")]
+    pub(crate) provider_message_id: Option<String>,
+    /// Why, for those who read the trace
+    #[arg(long)]
+    pub(crate) note: Option<String>,
+    /// Wait until a sender has settled it
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait, seconds
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub(crate) timeout_s: u64,
+}
+
+/// What an operator says of an attempt in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Verdict {
+    /// It was sent.
+    Sent,
+    /// Send it no more.
+    Failed,
+    /// Send it again.
+    Resend,
+}
+
+impl Verdict {
+    /// As the command line writes it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Resend => "resend",
+        }
+    }
+
+    /// The status that says so.
+    pub(crate) fn status(self) -> sluice_schemas::Status {
+        match self {
+            Self::Sent => sluice_schemas::Status::Submitted,
+            Self::Failed => sluice_schemas::Status::Failed,
+            Self::Resend => sluice_schemas::Status::Retrying,
+        }
+    }
+}
+
 /// Commands on dead letters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLetters {
     /// List dead letters, newest last
+    #[command(after_help = "\
+Examples:
+  sluice dead-letters list
+  sluice dead-letters list --topic outbound.requests --reason UNKNOWN_SCHEMA --since 2h -o json")]
     List {
         /// At most this many of each partition, the newest
         #[arg(long, default_value_t = 100)]
         limit: u32,
-        /// Only of this reason (for example UNDECODABLE)
-        #[arg(long)]
-        reason: Option<String>,
+        /// Which.
+        #[command(flatten)]
+        filter: LetterFilter,
     },
     /// Show one dead letter whole
     Show {
         /// Its place, `partition/offset` as `list` prints it
         place: String,
     },
+    /// Put dead records back on the topics they came from
+    ///
+    /// Each goes back with its key, value, headers and partition, and says where it comes from and how often it was
+    /// replayed. A request keeps its idempotency key, so that it cannot be sent twice; facts and webhooks keep the
+    /// ids of their events. Remove the cause first, or they die again.
+    #[command(after_help = "\
+Examples:
+  sluice dead-letters replay 3/17
+  sluice dead-letters replay --topic outbound.requests --reason UNKNOWN_SCHEMA --since 2h --dry-run
+  sluice dead-letters replay --all --rate 50
+
+Exit codes: 0 all that matched are back (or nothing matched)
+  1 failed on the way; what went back is printed · 2 usage · 3 no letter at a place given")]
+    Replay(ReplayArgs),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+pub(crate) struct LetterFilter {
+    /// Only from this topic, with or without the prefix (for example outbound.requests)
+    #[arg(long)]
+    pub(crate) topic: Option<String>,
+    /// Only of this reason (for example UNDECODABLE)
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only of this session, where the record named one
+    #[arg(long)]
+    pub(crate) session: Option<String>,
+    /// Only of this tenant, where the record named one
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Only those that died since: a time (2026-01-31T12:00:00Z) or a span before now (2h)
+    #[arg(long, value_name = "TIME", value_parser = super::when::when)]
+    pub(crate) since: Option<super::when::When>,
+    /// Only those that died before: a time or a span before now
+    #[arg(long, value_name = "TIME", value_parser = super::when::when)]
+    pub(crate) until: Option<super::when::When>,
+}
+
+impl LetterFilter {
+    /// Whether it lets everything through.
+    pub(crate) fn is_empty(&self) -> bool {
+        let texts = [&self.topic, &self.reason, &self.session, &self.tenant];
+        texts.iter().all(|text| text.is_none()) && self.since.is_none() && self.until.is_none()
+    }
+}
+
+/// Arguments of `dead-letters replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Places of the letters, `partition/offset` as `list` prints them; else those the filters find
+    #[arg(value_name = "PLACE")]
+    pub(crate) places: Vec<String>,
+    /// Which, when no place is given.
+    #[command(flatten)]
+    pub(crate) filter: LetterFilter,
+    /// All of them: needed when neither a place nor a filter is given
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Records a second, at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Leave out what was replayed so often already
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) replays_max: u32,
+    /// Only say what would be replayed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Arguments of `simulate`.

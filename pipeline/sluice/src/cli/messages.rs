@@ -13,6 +13,7 @@ use super::args::{Cli, Message, SendArgs};
 use super::failure::Failure;
 use super::inside::{Call, Inside, segment};
 use super::output::{Printer, time};
+use super::trace;
 
 /// Statuses on the way to READ, in their order.
 const WAY: [Status; 6] =
@@ -148,17 +149,15 @@ impl Follower {
 }
 
 pub(super) async fn message(cli: &Cli, command: &Message) -> Result<(), Failure> {
-    let inside = Inside::open(cli.settings()?).await?;
-    let answer = match command {
-        Message::Get { id } => {
-            let path = format!("/v1/messages/{}", segment(id));
-            inside.call(Call { method: Method::GET, path: &path, ..Call::default() }).await
-        }
+    let (method, path) = match command {
+        Message::Trace(args) => return trace::run(cli, args).await,
+        Message::Get { id } => (Method::GET, format!("/v1/messages/{}", segment(id))),
         Message::Cancel { id, session } => {
-            let path = format!("/v1/sessions/{}/messages/{}/cancel", segment(session), segment(id));
-            inside.call(Call { method: Method::POST, path: &path, ..Call::default() }).await
+            (Method::POST, format!("/v1/sessions/{}/messages/{}/cancel", segment(session), segment(id)))
         }
     };
+    let inside = Inside::open(cli.settings()?).await?;
+    let answer = inside.call(Call { method, path: &path, ..Call::default() }).await;
     inside.close().await;
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     Ok(Printer::new(cli.output).print(&answer?, pretty).map_err(anyhow::Error::from)?)

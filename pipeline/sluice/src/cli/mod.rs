@@ -3,18 +3,24 @@
 pub(crate) mod args;
 mod config;
 mod dead_letters;
+mod desk;
 mod dev;
 mod directory;
 mod doctor;
 pub(crate) mod failure;
+mod in_doubt;
 mod inside;
+mod ledger;
 mod messages;
 pub(crate) mod output;
+mod replay;
 mod run;
 mod schemas;
 mod simulate;
 mod store;
 mod topics;
+mod trace;
+pub(crate) mod when;
 
 use std::process::ExitCode;
 
@@ -53,6 +59,7 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Account(command) => finish(directory::account(cli, command)),
         Command::Send(args) => finish(messages::send(cli, args)),
         Command::Message(command) => finish(messages::message(cli, command)),
+        Command::InDoubt(command) => finish(in_doubt::run(cli, command)),
         Command::DeadLetters(command) => finish(dead_letters::run(cli, command)),
         Command::Doctor => finish(doctor::run(cli)),
         Command::Simulate(args) => finish(simulate::run(args)),

@@ -1,70 +1,15 @@
 //! The commands as a user runs them: what they print, and the exit codes that say what they found.
 
-use std::process::Command;
-
 use serde_json::Value;
 use sluice_schemas::topics::Topic;
 use sluice_testkit::eventually;
 
-use super::world::{LIMIT, World};
-
-/// The binary with settings that lead to a world's servers.
-struct Shell<'a> {
-    world: &'a World,
-    registry: String,
-}
-
-struct Answer {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
-    }
-}
-
-impl Shell<'_> {
-    fn sluice(&self, args: &[&str]) -> Answer {
-        self.sluice_in(&self.world.store.as_ref().expect("a store").keyspace, args)
-    }
-
-    fn sluice_in(&self, keyspace: &str, args: &[&str]) -> Answer {
-        let world = self.world;
-        let store = world.store.as_ref().expect("a store");
-        let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
-            .args(args)
-            .env("SLUICE__KAFKA__BOOTSTRAP_SERVERS", &world.kafka.bootstrap_servers)
-            .env("SLUICE__KAFKA__TOPIC_PREFIX", &world.kafka.topic_prefix)
-            .env("SLUICE__KAFKA__GROUP_PREFIX", &world.kafka.group_prefix)
-            .env("SLUICE__KAFKA__PARTITIONS", "8")
-            .env("SLUICE__KAFKA__REPLICATION_FACTOR", "1")
-            .env("SLUICE__KAFKA__MIN_INSYNC_REPLICAS", "1")
-            .env("SLUICE__DEPLOYMENT__CHECK_DURABILITY", "false")
-            .env("SLUICE__REGISTRY__URL", &self.registry)
-            .env("SLUICE__STORE__CONTACT_POINTS", &store.contact_points[0])
-            .env("SLUICE__STORE__KEYSPACE", keyspace)
-            .env("SLUICE__STORE__CONSISTENCY", "LOCAL_ONE")
-            .env("SLUICE__STORE__CONNECT_TIMEOUT_MS", "60000")
-            .env("SLUICE__STORE__REQUEST_TIMEOUT_MS", "60000")
-            .output()
-            .expect("the binary runs");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Answer {
-            code: output.status.code().expect("an exit code"),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
-    }
-}
+use super::world::{LIMIT, Shell, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_say_what_they_found_and_exit_accordingly() {
     let world = World::builder("cli").with_store().start().await;
-    let shell = Shell { world: &world, registry: sluice_testkit::registry().await };
+    let shell = Shell::of(&world).await;
     for args in [&["topics", "check"][..], &["schemas", "check"], &["store", "check"]] {
         let answer = shell.sluice(args);
         assert_eq!(answer.code, 0, "{args:?}: {}{}", answer.stdout, answer.stderr);

@@ -5,12 +5,14 @@ mod laws;
 mod read;
 mod role;
 mod setup;
+mod shell;
 
 use std::time::Duration;
 
 pub use read::{Facts, Topic as Follow};
 pub use role::Role;
 pub use setup::{Builder, Ports};
+pub use shell::Shell;
 
 use sluice_kafka::producer::Producer;
 use sluice_kafka::record::Outgoing;

@@ -78,6 +78,12 @@ impl Builder {
         self
     }
 
+    /// What is done with an attempt in doubt; to send again if not told.
+    pub fn in_doubt(mut self, policy: InDoubtPolicy) -> Self {
+        self.in_doubt_policy = policy;
+        self
+    }
+
     /// On a broker of the test's own.
     pub fn on(mut self, kafka: &OwnKafka) -> Self {
         self.bootstrap = Some(kafka.bootstrap().to_owned());
