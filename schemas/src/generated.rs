@@ -24,6 +24,8 @@ pub struct Account {
     pub base_url: String,
     /// Credentials.
     pub secrets: Vec<Secret>,
+    /// Rate limits of the account; its sessions share each in equal parts. Empty means none.
+    pub limits: Vec<RateLimit>,
     /// HTTP calls at once on this base URL, per sender process.
     pub max_in_flight: Option<i32>,
     /// Provider settings, for example cloud.waba_id.
@@ -39,6 +41,7 @@ impl Datum for Account {
         self.provider.put(out);
         wire::put_bytes(out, self.base_url.as_bytes());
         wire::put_array(out, &self.secrets, |out, item| item.put(out));
+        wire::put_array(out, &self.limits, |out, item| item.put(out));
         wire::put_option(out, self.max_in_flight.as_ref(), |out, value| {
             wire::put_long(out, i64::from(*value))
         });
@@ -53,6 +56,7 @@ impl Datum for Account {
             provider: Provider::read(reader)?,
             base_url: reader.string("Account.base_url")?,
             secrets: reader.array("Account.secrets", |reader| Ok(Secret::read(reader)?))?,
+            limits: reader.array("Account.limits", |reader| Ok(RateLimit::read(reader)?))?,
             max_in_flight: reader
                 .option("Account.max_in_flight", |reader| Ok(reader.int("Account.max_in_flight")?))?,
             settings: reader.map("Account.settings")?,
@@ -1058,7 +1062,7 @@ pub struct LedgerEntry {
     pub attempt: Option<i32>,
     /// CLAIMED, IN_DOUBT: where to begin to look for evidence in messages.status.
     pub status_offset: Option<i64>,
-    /// CLAIMED, DONE, QUEUED: per bucket of the session its limit and the time in microseconds at which it is empty again, as count/per_ms/burst:time.
+    /// CLAIMED, DONE, QUEUED: per bucket of the session its limit and the time in microseconds at which it is empty again, as count/per_ms/burst:time; with recipient= before it, per bucket of the session and that recipient.
     pub tats: Vec<String>,
     /// Session not before this time.
     pub throttled_until: Option<i64>,
@@ -2419,6 +2423,8 @@ pub struct Session {
     pub secrets: Vec<Secret>,
     /// Rate limits; empty means the defaults of the connector.
     pub limits: Vec<RateLimit>,
+    /// Rate limits of the session and one recipient; all hold. Empty means none.
+    pub pair_limits: Vec<RateLimit>,
     /// Calls at once; default of the connector.
     pub max_in_flight: Option<i32>,
     /// Policy; UNKNOWN means the default of the connector.
@@ -2448,6 +2454,7 @@ impl Datum for Session {
         });
         wire::put_array(out, &self.secrets, |out, item| item.put(out));
         wire::put_array(out, &self.limits, |out, item| item.put(out));
+        wire::put_array(out, &self.pair_limits, |out, item| item.put(out));
         wire::put_option(out, self.max_in_flight.as_ref(), |out, value| {
             wire::put_long(out, i64::from(*value))
         });
@@ -2474,6 +2481,7 @@ impl Datum for Session {
                 .option("Session.phone_number", |reader| Ok(reader.string("Session.phone_number")?))?,
             secrets: reader.array("Session.secrets", |reader| Ok(Secret::read(reader)?))?,
             limits: reader.array("Session.limits", |reader| Ok(RateLimit::read(reader)?))?,
+            pair_limits: reader.array("Session.pair_limits", |reader| Ok(RateLimit::read(reader)?))?,
             max_in_flight: reader
                 .option("Session.max_in_flight", |reader| Ok(reader.int("Session.max_in_flight")?))?,
             in_doubt_policy: InDoubtPolicy::read(reader)?,

@@ -143,6 +143,7 @@ fn config(rng: &mut Rng, urls: usize, slots: u32) -> SessionConfig {
         base_url: format!("http://{}", rng.below(urls)),
         base_url_in_flight_max: Some(slots),
         limits,
+        pair_limits: vec![],
         max_in_flight: 1 + rng.below(2) as u32,
         in_doubt_policy: policies[rng.below(3)],
         tenant_weight: 1,

@@ -41,7 +41,7 @@ impl Sender {
             claim_seq: Some(seq),
             attempt: Some(as_i32(open.attempts)),
             status_offset: Some(status_offset),
-            tats: session.buckets.tats(0, now.wall_us),
+            tats: session.tats(&open.recipient, now.wall_us),
             throttled_until: throttled_ms(session.throttled_until_us, now.wall_us),
             ..LedgerEntry::default()
         };
@@ -86,7 +86,8 @@ impl Sender {
             self.unclaim(partition, id, out);
             return;
         }
-        let mut ready_us = session.buckets.ready_at_us(0).max(session.throttled_until_us);
+        let pair_ready_us = session.pairs.ready_at_us(&open.recipient, self.settings.session_pairs_max);
+        let mut ready_us = session.buckets.ready_at_us(0).max(session.throttled_until_us).max(pair_ready_us);
         if let Some(bulkhead) = session.bulkhead {
             ready_us = ready_us.max(self.bulkheads.get(bulkhead).throttled_until_us);
         }
@@ -127,6 +128,7 @@ impl Sender {
         let needs_bridge = config.needs_bridge && open.command.command == Command::Send;
         session.reserved = session.reserved.saturating_sub(1);
         session.buckets.take(now.wall_us);
+        session.pairs.take(&open.recipient, now.wall_us);
         open.stage = Stage::Calling(call, claim);
         let attempt = open.attempts + 1;
         out.push(Effect::Call(Box::new(Call {
@@ -222,6 +224,7 @@ impl Sender {
         });
         let session = self.sessions.get_mut(inflight.session);
         session.buckets.arrived_by(self.now.wall_us);
+        session.pairs.arrived_by(&inflight.orphan.recipient, self.now.wall_us);
         if self.partitions.get(&partition).is_some_and(tenure) {
             session.in_flight = session.in_flight.saturating_sub(1);
         }
@@ -377,6 +380,7 @@ impl Sender {
         open.unread += 1;
         open.recorded.note(epoch);
         let (attempts, session, canceled) = (open.attempts, open.session, open.canceled);
+        let recipient = open.recipient.clone();
         let state = self.sessions.get(session);
         let entry = LedgerEntry {
             kind: EntryKind::Queued,
@@ -387,7 +391,7 @@ impl Sender {
             attempt: Some(as_i32(attempts)),
             not_before: Some(ceil_ms(not_before_us)),
             reason: Some(reason.to_owned()),
-            tats: state.buckets.tats(0, now.wall_us),
+            tats: state.tats(&recipient, now.wall_us),
             throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
             canceled,
             ..LedgerEntry::default()
@@ -442,7 +446,7 @@ impl Sender {
             attempt: Some(as_i32(open.attempts)),
             status_offset: Some(status_offset),
             not_before: Some(doubt.decide_at_ms),
-            tats: state.buckets.tats(0, now.wall_us),
+            tats: state.tats(&open.recipient, now.wall_us),
             throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
             canceled: open.canceled,
             ..LedgerEntry::default()
@@ -473,7 +477,7 @@ impl Sender {
             claim_epoch: Some(end.claim_epoch),
             // A refusal has none: see `is_refusal`.
             attempt: open.refusal.is_none().then(|| as_i32(open.attempts)),
-            tats: state.buckets.tats(0, now.wall_us),
+            tats: state.tats(&open.recipient, now.wall_us),
             throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
             reason: end.reason,
             outcome: end.outcome,

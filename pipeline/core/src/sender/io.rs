@@ -56,6 +56,8 @@ pub struct SessionConfig {
     pub base_url_in_flight_max: Option<u32>,
     /// Rate limits; all hold.
     pub limits: Vec<RateLimit>,
+    /// Limits per recipient; all hold.
+    pub pair_limits: Vec<RateLimit>,
     /// Calls at once.
     pub max_in_flight: u32,
     /// Policy in doubt; never `Unknown`.

@@ -28,6 +28,7 @@ pub mod local;
 mod message;
 mod operator;
 mod own;
+mod pairs;
 mod park;
 mod planted;
 pub mod rate;

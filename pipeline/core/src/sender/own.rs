@@ -77,9 +77,10 @@ impl Sender {
             part.cancel_order.push_back((at_ms, id));
             part.cancels.insert(id, Canceled { at_ms, session_id: session_id.into_boxed_str() });
         }
+        let now_us = self.now.wall_us;
         for (session_id, rate) in part.local.rates() {
             let session = self.sessions.of(&session_id, partition);
-            self.sessions.get_mut(session).restore_tats(&rate.tats, rate.throttled_until_ms);
+            self.sessions.get_mut(session).restore_tats(&rate.tats, rate.throttled_until_ms, now_us);
         }
         self.restore_candidates(partition);
     }
@@ -256,12 +257,12 @@ impl Sender {
                         .unwrap_or_else(|| (now_ms.max(entry.at)).saturating_add(doubt_wait_ms)),
                     held: false,
                 };
-                let session = open.session;
+                let (session, recipient) = (open.session, open.recipient.clone());
                 if claimed && !uncounted {
                     // The call may start as late as the claim's life allows, and come to the provider as late as a call
                     // takes: count it there, not before.
                     let used_at_ms = now_ms.max(entry.at.saturating_add(call_end_ms));
-                    self.sessions.get_mut(session).count_claim(used_at_ms.saturating_mul(1000));
+                    self.sessions.get_mut(session).count_claim(&recipient, used_at_ms.saturating_mul(1000));
                 }
                 self.enter_doubt(partition, id, doubt, out);
                 Some(entry.at)

@@ -53,6 +53,24 @@ impl Bucket {
     }
 }
 
+/// The part of an account's limit that each of its `sessions` has, whoever owns them: equal parts, so that no owner
+/// has to ask another. With no more sessions than sends, their sum is within the limit in every window; with more,
+/// each sends once in several windows, and the limit holds on average.
+#[must_use]
+pub fn share_of(limit: &RateLimit, sessions: usize) -> RateLimit {
+    let sessions = i32::try_from(sessions).unwrap_or(i32::MAX).max(1);
+    let count = limit.count.max(1);
+    if sessions <= count {
+        return RateLimit {
+            count: count / sessions,
+            per_ms: limit.per_ms,
+            burst: (limit.burst / sessions).max(1),
+        };
+    }
+    let windows = i64::from(sessions) / i64::from(count) + i64::from(sessions % count > 0);
+    RateLimit { count: 1, per_ms: limit.per_ms.saturating_mul(windows), burst: 1 }
+}
+
 /// All buckets of a session; a send must fit every one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Buckets {
@@ -103,6 +121,11 @@ impl Buckets {
             })
             .max()
             .unwrap_or(i64::MIN)
+    }
+
+    /// When every bucket is full again, so that nothing used needs to be remembered.
+    pub(super) fn full_at_us(&self) -> i64 {
+        self.buckets.iter().map(|bucket| bucket.tat_us).max().unwrap_or(i64::MIN)
     }
 
     /// Counts a send that starts at `at_us`.
@@ -224,6 +247,22 @@ mod tests {
             for (i, start) in arrivals.iter().enumerate() {
                 let inside = arrivals[i..].iter().take_while(|t| **t < start + per_us).count();
                 prop_assert!(inside <= count as usize, "{inside} arrivals in one window, {count} allowed");
+            }
+        }
+
+        /// The shares of an account's sessions never add up to more than its limit, per window while there are sends
+        /// enough for all, on average else.
+        #[test]
+        fn shares_of_an_account_never_add_up_to_more_than_its_limit(
+            count in 1..500i32, per_ms in 1..100_000i64, burst in 1..500i32, sessions in 1..2_000usize,
+        ) {
+            let share = share_of(&limit(count, per_ms, burst), sessions);
+            let sends_in_all = i128::from(share.count) * sessions as i128 * i128::from(per_ms);
+            prop_assert!(sends_in_all <= i128::from(count) * i128::from(share.per_ms));
+            prop_assert!(share.count >= 1 && share.burst >= 1 && share.burst <= share.count.max(burst));
+            if sessions <= count as usize {
+                prop_assert_eq!(share.per_ms, per_ms);
+                prop_assert!(share.burst * i32::try_from(sessions).unwrap() <= burst.max(i32::try_from(sessions).unwrap()));
             }
         }
 

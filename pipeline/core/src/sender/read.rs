@@ -260,7 +260,7 @@ impl Sender {
     fn restore_limits(&mut self, partition: i32, session: SessionIndex, entry: &LedgerEntry) {
         let tats = if self.planted(Planted::TatNotRestored) { &[] } else { entry.tats.as_slice() };
         let throttled_until = entry.throttled_until.filter(|_| !self.planted(Planted::ThrottleNotRestored));
-        self.sessions.get_mut(session).restore_tats(tats, throttled_until);
+        self.sessions.get_mut(session).restore_tats(tats, throttled_until, self.now.wall_us);
         if let Some(part) = self.partitions.get_mut(&partition) {
             part.rates_told.insert(session);
         }

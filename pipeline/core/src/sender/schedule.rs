@@ -169,6 +169,9 @@ impl Sender {
             self.look_again(partition, id, out);
             return;
         }
+        if self.wait_for_pair(partition, id) {
+            return;
+        }
         self.claim(partition, id, out);
     }
 

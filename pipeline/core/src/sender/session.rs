@@ -13,6 +13,7 @@ use super::io::{SessionCondition, SessionConfig};
 use super::lanes::LaneTurns;
 use super::local::Rate;
 use super::message::{ChatKey, Lane};
+use super::pairs::Pairs;
 use super::rate::Buckets;
 
 /// Place of a session in [`Sessions`].
@@ -92,6 +93,7 @@ pub(super) struct Session {
     pub(super) down: Option<Down>,
     pub(super) circuit: Circuit,
     pub(super) buckets: Buckets,
+    pub(super) pairs: Pairs,
     /// Latest bucket states read from the ledger, kept for when the limits are known.
     recorded: Buckets,
     /// Sends counted by a restore before the limits were known, wall µs.
@@ -136,6 +138,7 @@ impl Session {
             down: None,
             circuit: Circuit::default(),
             buckets: Buckets::default(),
+            pairs: Pairs::default(),
             recorded: Buckets::default(),
             uncounted_us: Vec::new(),
             throttled_until_us: i64::MIN,
@@ -166,14 +169,16 @@ impl Session {
             for at_us in self.uncounted_us.drain(..) {
                 buckets.take(at_us);
             }
+            self.pairs.configure(&config.pair_limits, buckets.in_flight_max());
             self.buckets = buckets;
             self.tenant = config.tenant_id.as_str().into();
         }
         self.config = config;
     }
 
-    /// Counts a claim of a former owner as a send at `at_us`.
-    pub(super) fn count_claim(&mut self, at_us: i64) {
+    /// Counts a claim of a former owner as a send to `recipient` at `at_us`.
+    pub(super) fn count_claim(&mut self, recipient: &Arc<str>, at_us: i64) {
+        self.pairs.count_claim(recipient, at_us);
         if self.config.is_some() {
             self.buckets.take(at_us);
         } else {
@@ -182,7 +187,8 @@ impl Session {
     }
 
     /// Takes what a ledger record says of the buckets.
-    pub(super) fn restore_tats(&mut self, tats: &[String], throttled_until_ms: Option<i64>) {
+    pub(super) fn restore_tats(&mut self, tats: &[String], throttled_until_ms: Option<i64>, now_us: i64) {
+        self.pairs.restore(tats, now_us);
         self.buckets.restore(tats);
         if self.config.is_none() {
             self.recorded.absorb(Buckets::recorded(tats));
@@ -272,10 +278,17 @@ impl Session {
     pub(super) fn rate(&self, now_us: i64) -> Rate {
         let buckets = if self.config.is_some() { &self.buckets } else { &self.recorded };
         Rate {
-            tats: buckets.tats(0, now_us),
+            tats: buckets.tats(0, now_us).into_iter().chain(self.pairs.tats(now_us)).collect(),
             throttled_until_ms: (self.throttled_until_us > now_us)
                 .then(|| super::attempt::ceil_ms(self.throttled_until_us)),
         }
+    }
+
+    /// What a ledger record about a message to `recipient` says of the limits.
+    pub(super) fn tats(&self, recipient: &str, now_us: i64) -> Vec<String> {
+        let mut tats = self.buckets.tats(0, now_us);
+        tats.extend(self.pairs.tats_of(recipient, now_us));
+        tats
     }
 
     /// Whether a message was accepted for what the session no longer is, and is to end with that.
@@ -330,6 +343,7 @@ impl Session {
     pub(super) fn clear(&mut self) {
         self.chats.clear();
         self.uncounted_us.clear();
+        self.pairs.forget_uncounted();
         self.ready = Default::default();
         self.held_chats.clear();
         self.reserved = 0;

@@ -32,6 +32,8 @@ pub struct Settings {
     pub order_hold_max_ms: u64,
     /// A lane with something to send gets at least one of so many turns of its session, and of its chat.
     pub lane_share_min: u32,
+    /// Recipients a session remembers for its pair limits; when so many have no full bucket, others wait.
+    pub session_pairs_max: usize,
     /// How long messages of an unknown session wait for it to appear, milliseconds.
     pub unknown_session_hold_ms: u64,
     /// A session that is down is tried again after this time even if nothing says it is back, milliseconds.
@@ -98,6 +100,7 @@ impl Default for Settings {
             throttle_default_ms: 10_000,
             order_hold_max_ms: 60_000,
             lane_share_min: 8,
+            session_pairs_max: 100_000,
             unknown_session_hold_ms: 60_000,
             session_probe_ms: 60_000,
             circuit_failures: 5,
@@ -168,6 +171,12 @@ impl Settings {
         }
         if self.circuit_open_ms == 0 || self.circuit_open_ms > self.circuit_open_max_ms {
             return refuse("circuit_open_ms", "must be above 0 and not above circuit_open_max_ms");
+        }
+        if self.session_pairs_max == 0 {
+            return refuse(
+                "session_pairs_max",
+                "is 0: no session with pair limits could send; 100000 is usual",
+            );
         }
         if self.lane_share_min < 4 {
             return refuse(

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use sluice_core::outcome::{Outcome, ThrottleScope};
 use sluice_core::sender::{CircuitOf, Effect, Note};
-use sluice_schemas::{OutboundCommand, Priority, Status};
+use sluice_schemas::{Order, OutboundCommand, Priority, RateLimit, Status};
 
 use crate::world::{World, text};
 
@@ -197,4 +197,61 @@ fn refusals_and_throttling_open_no_circuit() {
     }
     assert_eq!(circuits_opened(&world), (0, 0));
     assert!(world.statuses.iter().filter(|status| status.status == Status::Failed).count() >= 20);
+}
+
+fn pair_limited(config: &mut sluice_core::sender::SessionConfig) {
+    config.pair_limits = vec![RateLimit { count: 1, per_ms: 6_000, burst: 1 }];
+    config.max_in_flight = 4;
+}
+
+/// Times at which calls to one recipient started, ms from the first of all.
+fn times_to(world: &World, recipient: &str) -> Vec<i64> {
+    let first = world.calls.first().map_or(0, |(_, at_us)| *at_us);
+    let to = world.calls.iter().filter(|(call, _)| &*call.recipient == recipient);
+    to.map(|(_, at_us)| (at_us - first) / 1000).collect()
+}
+
+#[test]
+fn a_pair_is_never_over_its_limit_and_keeps_no_other_waiting() {
+    for order in [Order::Chat, Order::None] {
+        let mut world = World::new();
+        world.put("s1", pair_limited);
+        for n in 0..4 {
+            world.send(OutboundCommand {
+                order,
+                ..text("s1", &format!("a{n}"), "+15551230001", &format!("a{n}"))
+            });
+        }
+        world.send(text("s1", "b", "+15551230002", "b"));
+        assert_eq!(times_to(&world, "+15551230002"), [0], "another recipient does not wait");
+        let mut answered = 0;
+        for _ in 0..60 {
+            answered = answer_from(&mut world, answered, &World::submitted("1"));
+            world.pass_ms(1_000);
+        }
+        assert_eq!(times_to(&world, "+15551230001"), [0, 6_000, 12_000, 18_000], "{order:?}");
+        let to_one = world.texts().into_iter().filter(|text| text.starts_with('a')).collect::<Vec<_>>();
+        assert_eq!(to_one, ["a0", "a1", "a2", "a3"]);
+    }
+}
+
+#[test]
+fn restore_keeps_the_limit_of_a_pair_also_for_a_claim_nobody_knows_the_end_of() {
+    for ended in [true, false] {
+        let mut world = World::new();
+        world.put("s1", pair_limited);
+        world.send(text("s1", "k1", "+15551230001", "one"));
+        if ended {
+            world.answer(0, World::submitted("1"));
+        }
+        let first_us = world.calls[0].1;
+        world.send(OutboundCommand { order: Order::None, ..text("s1", "k2", "+15551230001", "two") });
+        world.crash();
+        world.put("s1", pair_limited);
+        world.pass_ms(5_000);
+        assert_eq!(world.calls.len(), 0, "the former owner's send counts");
+        world.pass_ms(60_000);
+        assert_eq!(world.texts(), ["two"]);
+        assert!(world.calls[0].1 - first_us >= 6_000_000);
+    }
 }

@@ -51,6 +51,7 @@ pub(crate) fn config() -> SessionConfig {
         base_url: "http://provider".into(),
         base_url_in_flight_max: None,
         limits: vec![RateLimit { count: 1_000, per_ms: 1_000, burst: 500 }],
+        pair_limits: vec![],
         max_in_flight: 1,
         in_doubt_policy: InDoubtPolicy::Hold,
         tenant_weight: 1,

@@ -185,7 +185,7 @@ pub(crate) enum Session {
     /// Create a session or replace it
     #[command(after_help = "\
 The document is what `PUT /v1/sessions/{s}` takes: account_id, tenant_id, provider_session_id,
-phone_number, secrets, limits. `-` reads it from standard input.
+phone_number, secrets, limits, pair_limits. `-` reads it from standard input.
 
 Example:
   echo '{\"tenant_id\":\"acme\",\"account_id\":\"wa-1\",\"secrets\":{\"api_key\":\"env:KEY\"}}' \\
@@ -229,7 +229,7 @@ Example:
 pub(crate) enum Account {
     /// Create an account or replace it
     #[command(after_help = "\
-The document is what `PUT /v1/accounts/{a}` takes: tenant_id, provider, base_url, secrets.
+The document is what `PUT /v1/accounts/{a}` takes: tenant_id, provider, base_url, secrets, limits.
 `-` reads it from standard input.")]
     Put {
         /// Account id

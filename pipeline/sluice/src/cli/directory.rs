@@ -99,6 +99,7 @@ fn session_json(session: &SessionRecord, status: &SessionStatusView) -> Value {
         "phone_number": session.phone_number,
         "secrets": session.secrets.iter().map(|secret| &secret.name).collect::<Vec<_>>(),
         "limits": session.limits,
+        "pair_limits": session.pair_limits,
         "updated_at": time(session.updated_at),
         "status": status,
     })
@@ -111,6 +112,7 @@ fn account_json(account: &AccountRecord, sessions: usize) -> Value {
         "provider": account.provider.as_str(),
         "base_url": account.base_url,
         "secrets": account.secrets.iter().map(|secret| &secret.name).collect::<Vec<_>>(),
+        "limits": account.limits,
         "sessions": sessions,
         "updated_at": time(account.updated_at),
     })

@@ -66,7 +66,32 @@ pub enum Target {
 struct State {
     accounts: HashMap<String, Arc<AccountEntry>>,
     sessions: HashMap<String, Arc<SessionEntry>>,
+    /// How many sessions refer to an account; none: no entry.
+    session_counts: HashMap<String, usize>,
     statuses: HashMap<String, Vec<Arc<SessionStatus>>>,
+}
+
+impl State {
+    /// A session went from one account to another; those of them whose sessions have another share of their limits
+    /// by that.
+    fn count_sessions(&mut self, before: Option<String>, after: Option<String>) -> Vec<String> {
+        if before == after {
+            return Vec::new();
+        }
+        if let Some(account_id) = &before {
+            let count = self.session_counts.remove(account_id).unwrap_or(0);
+            if count > 1 {
+                self.session_counts.insert(account_id.clone(), count - 1);
+            }
+        }
+        if let Some(account_id) = &after {
+            *self.session_counts.entry(account_id.clone()).or_default() += 1;
+        }
+        let is_limited = |account_id: &String| {
+            self.accounts.get(account_id).is_some_and(|account| !account.record.limits.is_empty())
+        };
+        before.into_iter().chain(after).filter(is_limited).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -164,6 +189,11 @@ impl Directory {
         of.map(|session| session.record.session_id.clone()).collect()
     }
 
+    /// How many sessions refer to an account.
+    pub fn session_count(&self, account_id: &str) -> usize {
+        self.read().session_counts.get(account_id).copied().unwrap_or(0)
+    }
+
     /// Changes from now on. A subscriber that lags behind gets `Lagged` and must look at everything anew.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.inner.changes.subscribe()
@@ -221,13 +251,18 @@ impl Directory {
             let secrets = self.open(&sealing::session_owner(session_id), &record.secrets);
             Arc::new(SessionEntry { record, secrets })
         });
-        let count = {
+        let (count, shared) = {
             let mut state = self.write();
+            let after = entry.as_ref().map(|entry| entry.record.account_id.clone());
+            let before = state.sessions.get(session_id).map(|entry| entry.record.account_id.clone());
             put(&mut state.sessions, session_id, entry);
-            state.sessions.len()
+            (state.sessions.len(), state.count_sessions(before, after))
         };
         self.count("session", count);
         self.tell(Change::Session(session_id.to_owned()));
+        for account_id in shared {
+            self.tell(Change::Account(account_id));
+        }
     }
 
     /// Applies a record of `sessions.status` with this key (`session_id/facet`); none is a tombstone. A key
@@ -372,6 +407,33 @@ mod tests {
         assert_eq!(directory.secret("s", "personal_token").unwrap().expose(), "pat");
         assert_eq!(directory.secret("s", "none"), None);
         assert_eq!(directory.sessions_of("a"), ["s"]);
+    }
+
+    #[test]
+    fn the_sessions_of_a_limited_account_are_told_of_each_other() {
+        let directory = directory();
+        let limited = |id: &str| Account {
+            account_id: id.into(),
+            limits: vec![sluice_schemas::RateLimit { count: 10, per_ms: 1_000, burst: 1 }],
+            ..Default::default()
+        };
+        directory.apply_account("a", Some(limited("a")));
+        directory.apply_account("b", Some(limited("b")));
+        for id in ["s1", "s2", "s3"] {
+            directory.apply_session(id, Some(session(id, "a")));
+        }
+        let mut changes = directory.changes();
+        directory.apply_session("s1", Some(session("s1", "b")));
+        directory.apply_session("s2", Some(session("s2", "a")));
+        directory.apply_session("s3", None);
+        let mut told = Vec::new();
+        while let Ok(change) = changes.try_recv() {
+            told.push(change);
+        }
+        let (s, a) = (|id: &str| Change::Session(id.into()), |id: &str| Change::Account(id.into()));
+        assert_eq!(told, [s("s1"), a("a"), a("b"), s("s2"), s("s3"), a("a")]);
+        assert_eq!((directory.session_count("a"), directory.session_count("b")), (1, 1));
+        assert_eq!(directory.session_count("none"), 0);
     }
 
     #[test]

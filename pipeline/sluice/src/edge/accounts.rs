@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::Shared;
 use super::incoming::{Ids, Incoming};
 use super::manage::{Written, check_id, provider_named, seal, tenant, view};
+use super::sessions::{LimitBody, check_limits};
 use crate::api::problem::{FieldError, ProblemBody};
 use crate::api::{Caller, Kind, Problem, json};
 use crate::directory::AccountEntry;
@@ -35,6 +36,8 @@ pub(super) struct AccountBody {
     /// Credentials by name (`personal_token`, `webhook_secret`), as those of a session.
     #[schema(value_type = BTreeMap<String, Option<String>>)]
     secrets: BTreeMap<String, Option<Secret>>,
+    /// Rate limits of the account, all of which hold; its sessions share each in equal parts. None: none.
+    limits: Vec<LimitBody>,
     /// HTTP calls at once on this base URL, per sender process.
     #[schema(minimum = 1)]
     max_in_flight: Option<i32>,
@@ -147,6 +150,7 @@ fn account_record(
     if body.max_in_flight.is_some_and(|value| value < 1) {
         errors.push(FieldError::new("/max_in_flight", "invalid", "must be 1 or more"));
     }
+    check_limits("limits", &body.limits, &mut errors);
     let old = before.map(|before| &before.record.secrets[..]);
     let secrets = seal(edge, caller, &account_owner(account_id), body.secrets, old, &mut errors);
     match provider {
@@ -156,6 +160,7 @@ fn account_record(
             provider,
             base_url: body.base_url.trim_end_matches('/').to_owned(),
             secrets,
+            limits: body.limits.into_iter().map(Into::into).collect(),
             max_in_flight: body.max_in_flight,
             settings: body.settings,
             updated_at: wall_ms(),

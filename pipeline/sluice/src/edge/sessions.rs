@@ -41,6 +41,8 @@ pub(super) struct SessionBody {
     secrets: BTreeMap<String, Option<Secret>>,
     /// Rate limits, all of which hold. None: those of the provider's connector.
     limits: Vec<LimitBody>,
+    /// Rate limits of the session and one recipient, all of which hold. None: none.
+    pair_limits: Vec<LimitBody>,
     /// Calls at once.
     #[schema(minimum = 1)]
     max_in_flight: Option<i32>,
@@ -72,6 +74,22 @@ pub(super) struct LimitBody {
 
 fn one() -> i32 {
     1
+}
+
+impl From<LimitBody> for RateLimit {
+    fn from(limit: LimitBody) -> Self {
+        Self { count: limit.count, per_ms: limit.per_ms, burst: limit.burst }
+    }
+}
+
+/// Adds what is wrong with the limits under this name.
+pub(super) fn check_limits(name: &str, limits: &[LimitBody], errors: &mut Vec<FieldError>) {
+    for (i, limit) in limits.iter().enumerate() {
+        if limit.count < 1 || limit.per_ms < 1 || limit.burst < 1 || limit.burst > limit.count {
+            let detail = "count, per_ms and burst must be 1 or more, and burst at most count";
+            errors.push(FieldError::new(format!("/{name}/{i}"), "invalid", detail));
+        }
+    }
 }
 
 /// What becomes of the backlog when a session moves to another account.
@@ -172,12 +190,8 @@ fn session_record(
     before: Option<&SessionEntry>,
 ) -> Result<Session, Problem> {
     let mut errors = Vec::new();
-    for (i, limit) in body.limits.iter().enumerate() {
-        if limit.count < 1 || limit.per_ms < 1 || limit.burst < 1 || limit.burst > limit.count {
-            let detail = "count, per_ms and burst must be 1 or more, and burst at most count";
-            errors.push(FieldError::new(format!("/limits/{i}"), "invalid", detail));
-        }
-    }
+    check_limits("limits", &body.limits, &mut errors);
+    check_limits("pair_limits", &body.pair_limits, &mut errors);
     for (name, value) in [("max_in_flight", body.max_in_flight), ("tenant_weight", body.tenant_weight)] {
         if value.is_some_and(|value| value < 1) {
             errors.push(FieldError::new(format!("/{name}"), "invalid", "must be 1 or more"));
@@ -207,11 +221,8 @@ fn session_record(
         provider_session_id: body.provider_session_id,
         phone_number: body.phone_number,
         secrets,
-        limits: body
-            .limits
-            .into_iter()
-            .map(|limit| RateLimit { count: limit.count, per_ms: limit.per_ms, burst: limit.burst })
-            .collect(),
+        limits: body.limits.into_iter().map(Into::into).collect(),
+        pair_limits: body.pair_limits.into_iter().map(Into::into).collect(),
         max_in_flight: body.max_in_flight,
         in_doubt_policy: body.in_doubt_policy.map(Into::into).unwrap_or_default(),
         tenant_weight: body.tenant_weight,

@@ -1,5 +1,6 @@
 //! What the directory says of a session, as the state machine needs it.
 
+use sluice_core::sender::rate::share_of;
 use sluice_core::sender::{SessionCondition, SessionConfig};
 use sluice_schemas::{Facet, InDoubtPolicy};
 use sluice_whatsapp::Registry as Connectors;
@@ -17,6 +18,9 @@ pub(super) fn config(
     let connector = connectors.get(session.record.provider)?;
     let defaults = connector.defaults();
     let record = &session.record;
+    let sessions = directory.session_count(&record.account_id);
+    let of_session = if record.limits.is_empty() { defaults.limits } else { record.limits.clone() };
+    let of_account = account.record.limits.iter().map(|limit| share_of(limit, sessions));
     let positive = |n: i32| u32::try_from(n).ok().filter(|n| *n > 0);
     Some(SessionConfig {
         tenant_id: record.tenant_id.clone(),
@@ -24,7 +28,8 @@ pub(super) fn config(
         account_id: record.account_id.clone(),
         base_url: account.record.base_url.clone(),
         base_url_in_flight_max: account.record.max_in_flight.and_then(positive),
-        limits: if record.limits.is_empty() { defaults.limits } else { record.limits.clone() },
+        limits: of_session.into_iter().chain(of_account).collect(),
+        pair_limits: record.pair_limits.clone(),
         max_in_flight: record.max_in_flight.and_then(positive).unwrap_or(defaults.max_in_flight),
         in_doubt_policy: match record.in_doubt_policy {
             InDoubtPolicy::Unknown => defaults.in_doubt_policy,

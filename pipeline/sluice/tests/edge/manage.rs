@@ -79,6 +79,11 @@ async fn a_bad_session_or_account_is_refused_with_a_pointer() {
         ("/v1/sessions/s1", json!({"account_id": "wa", "limits": [{"count": 0, "per_ms": 1}]}), "/limits/0"),
         (
             "/v1/sessions/s1",
+            json!({"account_id": "wa", "pair_limits": [{"count": 1, "per_ms": 6_000}, {"count": 1, "per_ms": 0}]}),
+            "/pair_limits/1",
+        ),
+        (
+            "/v1/sessions/s1",
             json!({"account_id": "wa", "limits": [{"count": 1, "per_ms": 1, "burst": 2}]}),
             "/limits/0",
         ),
@@ -156,6 +161,7 @@ async fn a_put_session_is_what_was_asked_for() {
     let body = json!({
         "account_id": "wa", "provider_session_id": "42", "phone_number": "+15551234567", "max_in_flight": 2,
         "limits": [{"count": 50, "per_ms": 86_400_000, "burst": 5}, {"count": 1, "per_ms": 60_000}],
+        "pair_limits": [{"count": 1, "per_ms": 6_000}],
         "in_doubt_policy": "fail", "tenant_weight": 3, "on_delete": "move", "settings": {"a": "b"}
     });
     assert_eq!(world.put(MANAGER, "/v1/sessions/s9", body).await.status, 201);
@@ -164,6 +170,10 @@ async fn a_put_session_is_what_was_asked_for() {
     assert_eq!(
         record.limits.iter().map(|l| (l.count, l.per_ms, l.burst)).collect::<Vec<_>>(),
         [(50, 86_400_000, 5), (1, 60_000, 1)]
+    );
+    assert_eq!(
+        record.pair_limits.iter().map(|l| (l.count, l.per_ms, l.burst)).collect::<Vec<_>>(),
+        [(1, 6_000, 1)]
     );
     assert_eq!((record.in_doubt_policy.as_str(), record.on_delete.as_str()), ("FAIL", "MOVE"));
     assert_eq!((record.tenant_weight, record.max_in_flight), (Some(3), Some(2)));
