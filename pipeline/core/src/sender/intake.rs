@@ -104,7 +104,7 @@ impl Sender {
         if self.is_duplicate(request.partition, id, &hash, command, token, out) {
             return;
         }
-        let (recipient, refusal) = self.check(command);
+        let (recipient, refusal) = self.check(command, request.raw.len());
         let open = self.new_open(request, command.clone(), id, recipient, hash);
         match refusal {
             None => self.accept(request, id, open, out),
@@ -176,7 +176,7 @@ impl Sender {
     }
 
     /// The canonical recipient, and why the request cannot be accepted if it cannot.
-    fn check(&self, command: &OutboundCommand) -> (Arc<str>, Option<(Status, SendError)>) {
+    fn check(&self, command: &OutboundCommand, bytes: usize) -> (Arc<str>, Option<(Status, SendError)>) {
         let refused = |code, detail: &str| Some((Status::Failed, error(ErrorClass::Refused, code, detail)));
         let recipient = match recipient::canonical(command.to.as_deref().unwrap_or_default()) {
             Ok(recipient) => shared(&recipient),
@@ -193,17 +193,15 @@ impl Sender {
                 error(ErrorClass::Refused, "expired", "expires_at had passed when the request was read");
             return (recipient, Some((Status::Expired, late)));
         }
-        let Some(session) = self.sessions.find(&command.session_id) else { return (recipient, None) };
-        let session = self.sessions.get(session);
+        let Some(index) = self.sessions.find(&command.session_id) else { return (recipient, None) };
+        let session = self.sessions.get(index);
         if let (Some(config), Some(tenant)) = (&session.config, &command.tenant_id)
             && *tenant != config.tenant_id
         {
             return (recipient, refused("tenant_mismatch", "the session belongs to another tenant"));
         }
-        if session.backlog >= self.settings.session_backlog_max && !self.planted(Planted::BacklogUnbounded) {
-            return (recipient, refused("queue_full", "too many messages wait in this session; send later"));
-        }
-        (recipient, None)
+        let full = self.why_full(index, bytes).and_then(|detail| refused("queue_full", &detail));
+        (recipient, full)
     }
 
     fn new_open(

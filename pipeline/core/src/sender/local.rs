@@ -8,6 +8,7 @@ use sluice_schemas::codec::Datum;
 use sluice_schemas::wire::{self, Reader};
 use uuid::Uuid;
 
+use super::backlog::Backlog;
 use super::done::Done;
 use super::kept::{Kept, Place};
 use super::ledger::Key;
@@ -68,7 +69,7 @@ pub struct Identity {
 pub(super) struct Queue {
     pub(super) session_id: String,
     pub(super) lane: Lane,
-    pub(super) count: usize,
+    pub(super) waits: Backlog,
     pub(super) last_rank: i64,
 }
 
@@ -157,11 +158,7 @@ impl Local {
         kept.put(&mut value);
         self.open_count += 1;
         self.store.put(&id_key(kind::MESSAGE, &id), value);
-        let session_id = match kept.place {
-            Place::Queue => Vec::new(),
-            Place::Calendar(_) => kept.session_id.clone().into_bytes(),
-        };
-        self.store.put(&place_key(&id, kept), session_id);
+        self.store.put(&place_key(&id, kept), place_value(kept));
         if kept.expires_at_us < i64::MAX {
             self.store.put(&time_key(kind::EXPIRY, kept.expires_at_us, &id), Vec::new());
         }
@@ -380,27 +377,34 @@ impl Local {
     /// The queues with messages in them.
     pub(super) fn queues(&self) -> Vec<Queue> {
         let mut queues: Vec<Queue> = Vec::new();
-        self.each(kind::QUEUE, |key, _| {
+        self.each(kind::QUEUE, |key, value| {
             let Some((session_id, lane)) = session_and_lane(key) else { return };
             let rank = rank_and_id(key).map_or(0, |(rank, _)| rank);
+            let one = Backlog::one(placed(value).1);
             match queues.last_mut() {
                 Some(last) if last.session_id == session_id && last.lane == lane => {
-                    last.count += 1;
+                    last.waits.add(one);
                     last.last_rank = rank;
                 }
-                _ => {
-                    queues.push(Queue { session_id: session_id.to_owned(), lane, count: 1, last_rank: rank })
-                }
+                _ => queues.push(Queue {
+                    session_id: session_id.to_owned(),
+                    lane,
+                    waits: one,
+                    last_rank: rank,
+                }),
             }
         });
         queues
     }
 
-    /// The sessions of the messages of the calendar.
-    pub(super) fn calendar(&self) -> Vec<String> {
-        let mut sessions = Vec::new();
-        self.each(kind::CALENDAR, |_, value| sessions.push(String::from_utf8_lossy(value).into_owned()));
-        sessions
+    /// The sessions and sizes of the messages of the calendar.
+    pub(super) fn calendar(&self) -> Vec<(String, usize)> {
+        let mut messages = Vec::new();
+        self.each(kind::CALENDAR, |_, value| {
+            let (session_id, bytes) = placed(value);
+            messages.push((String::from_utf8_lossy(session_id).into_owned(), bytes));
+        });
+        messages
     }
 
     /// Of the `most` messages of the calendar behind `after`, those of one session; the last that was looked at, if
@@ -416,7 +420,7 @@ impl Local {
         from.push(0);
         let pairs = self.store.scan(&from, &[kind::CALENDAR + 1], most);
         let last = pairs.last().filter(|_| pairs.len() == most).and_then(|(key, _)| rank_and_id(key));
-        let of_session = pairs.iter().filter(|(_, value)| value == session_id.as_bytes());
+        let of_session = pairs.iter().filter(|(_, value)| placed(value).0 == session_id.as_bytes());
         (of_session.filter_map(|(key, _)| rank_and_id(key)).map(|(_, id)| id).collect(), last)
     }
 
@@ -501,6 +505,26 @@ fn place_key(id: &Uuid, kept: &Kept) -> Vec<u8> {
     match kept.place {
         Place::Queue => queue_key(&kept.session_id, kept.lane, kept.rank, id),
         Place::Calendar(at_us) => time_key(kind::CALENDAR, at_us, id).to_vec(),
+    }
+}
+
+/// What stands at the place of a message: in the calendar its session, and the size of its request.
+fn place_value(kept: &Kept) -> Vec<u8> {
+    let mut value = match kept.place {
+        Place::Queue => Vec::new(),
+        Place::Calendar(_) => kept.session_id.clone().into_bytes(),
+    };
+    value.extend_from_slice(&u32::try_from(kept.command.len()).unwrap_or(u32::MAX).to_be_bytes());
+    value
+}
+
+/// The session, in the calendar, and the size.
+fn placed(value: &[u8]) -> (&[u8], usize) {
+    match value.split_last_chunk() {
+        Some((session_id, bytes)) => {
+            (session_id, usize::try_from(u32::from_be_bytes(*bytes)).unwrap_or(usize::MAX))
+        }
+        None => (value, 0),
     }
 }
 

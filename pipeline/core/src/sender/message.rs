@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sluice_schemas::codec::Datum;
 use sluice_schemas::{LedgerEntry, MessageStatus, Order, OutboundCommand, Priority, SendError, Status};
 use uuid::Uuid;
 
@@ -202,6 +203,8 @@ pub(super) struct Open {
     pub(super) repeats: Vec<i64>,
     /// The slot its claim holds, until its call takes it over.
     pub(super) slot: Option<BulkheadIndex>,
+    /// Size of its request, as the local state keeps it.
+    pub(super) bytes: usize,
     /// Whether it counts in its session's backlog.
     pub(super) in_backlog: bool,
     pub(super) stage: Stage,
@@ -219,6 +222,12 @@ pub(super) struct Open {
     pub(super) print: Option<Box<Print>>,
 }
 
+fn encoded_len(command: &OutboundCommand) -> usize {
+    let mut bytes = Vec::with_capacity(256);
+    command.put(&mut bytes);
+    bytes.len()
+}
+
 impl Open {
     /// A message that waits, about which nothing is written yet.
     pub(super) fn new(
@@ -227,6 +236,7 @@ impl Open {
         recipient: Arc<str>,
         id: Uuid,
     ) -> Self {
+        let bytes = encoded_len(&command);
         let chat = match command.order {
             Order::None => ChatKey::Alone(id),
             Order::Chat | Order::Unknown => ChatKey::Recipient(recipient.clone()),
@@ -253,6 +263,7 @@ impl Open {
             refusal: None,
             repeats: Vec::new(),
             slot: None,
+            bytes,
             in_backlog: false,
             stage: Stage::Waiting,
             recorded: Recorded::default(),

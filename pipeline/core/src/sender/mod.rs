@@ -9,6 +9,7 @@
 //! `operator` takes an operator's word for it; `read` applies ledger records; `facts` writes the statuses.
 
 mod attempt;
+mod backlog;
 mod bridge;
 mod bulkhead;
 mod cancel;

@@ -344,8 +344,8 @@ impl Sender {
             self.bulkheads.get(slot).free_slot();
         }
         for session in self.sessions.of_partition(partition) {
+            self.sessions.clear(session);
             let state = self.sessions.get_mut(session);
-            state.clear();
             if let Some(at) = state.wake_us.take() {
                 self.wakes.remove(&(at, session));
             }

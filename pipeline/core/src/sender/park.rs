@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::backlog::Backlog;
 use super::kept::{Kept, Place};
 use super::message::{Lane, Open, Stage};
 use super::session::SessionIndex;
@@ -163,8 +164,8 @@ impl Sender {
     /// A parked message has ended: it counts no longer.
     pub(super) fn forget_parked(&mut self, partition: i32, kept: &Kept) {
         let session = self.sessions.of(&kept.session_id, partition);
+        self.sessions.wait_no_more(session, Backlog::one(kept.command.len()));
         let state = self.sessions.get_mut(session);
-        state.backlog = state.backlog.saturating_sub(1);
         if kept.place == Place::Queue {
             state.count_parked(kept.lane, -1);
         }
@@ -174,7 +175,8 @@ impl Sender {
     pub(super) fn count_backlogs(&mut self, partition: i32) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         let (queues, calendar) = (part.local.queues(), part.local.calendar());
-        part.local.set_open_count(queues.iter().map(|queue| queue.count).sum::<usize>() + calendar.len());
+        part.local
+            .set_open_count(queues.iter().map(|queue| queue.waits.count).sum::<usize>() + calendar.len());
         part.rank = queues.iter().map(|queue| queue.last_rank).max().unwrap_or(0).max(part.rank);
         part.local_floor_us = part.local.next_time_us();
         self.floor_us = self.floor_us.min(part.local_floor_us);
@@ -182,12 +184,12 @@ impl Sender {
             let session = self.sessions.of(&queue.session_id, partition);
             let state = self.sessions.get_mut(session);
             state.parked[queue.lane as usize] =
-                super::session::Parked { count: queue.count, loaded_to: None };
-            state.backlog += queue.count;
+                super::session::Parked { count: queue.waits.count, loaded_to: None };
+            self.sessions.wait(session, queue.waits);
         }
-        for session_id in calendar {
+        for (session_id, bytes) in calendar {
             let session = self.sessions.of(&session_id, partition);
-            self.sessions.get_mut(session).backlog += 1;
+            self.sessions.wait(session, Backlog::one(bytes));
         }
     }
 

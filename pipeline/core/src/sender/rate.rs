@@ -123,6 +123,11 @@ impl Buckets {
             .unwrap_or(i64::MIN)
     }
 
+    /// Least time between two sends in the long run, µs; 0 without limits.
+    pub(super) fn interval_us(&self) -> i64 {
+        self.buckets.iter().map(|bucket| bucket.interval_us).max().unwrap_or(0)
+    }
+
     /// When every bucket is full again, so that nothing used needs to be remembered.
     pub(super) fn full_at_us(&self) -> i64 {
         self.buckets.iter().map(|bucket| bucket.tat_us).max().unwrap_or(i64::MIN)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sluice_schemas::{LedgerEntry, OutboundCommand};
 use uuid::Uuid;
 
+use super::backlog::Backlog;
 use super::cancel::Canceled;
 use super::done::{Done, Echoed};
 use super::facts::Fact;
@@ -412,15 +413,15 @@ impl Sender {
         self.set_due(partition, id, None);
         let Some(open) = self.partitions.get_mut(&partition).and_then(|p| p.open.remove(&id)) else { return };
         let finished_in_order = open.stage == Stage::Finishing;
+        if open.in_backlog {
+            self.sessions.wait_no_more(open.session, Backlog::one(open.bytes));
+        }
         let session = self.sessions.get_mut(open.session);
         if open.queued {
             session.count_queued(open.lane, -1);
         }
         if open.parked {
             session.count_parked(open.lane, -1);
-        }
-        if open.in_backlog {
-            session.backlog = session.backlog.saturating_sub(1);
         }
         if let Some(chat) = session.chats.get_mut(&open.chat) {
             if finished_in_order {

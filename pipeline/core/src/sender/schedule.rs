@@ -3,6 +3,7 @@
 use sluice_schemas::{ErrorClass, RateLimit, Status};
 use uuid::Uuid;
 
+use super::backlog::Backlog;
 use super::bulkhead::BulkheadIndex;
 use super::facts::{Fact, error};
 use super::message::{End, Next, Stage, Unsent};
@@ -18,12 +19,14 @@ impl Sender {
     pub(super) fn enqueue(&mut self, partition: i32, id: Uuid) {
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.stage = Stage::Waiting;
-        let (session, lane) = (open.session, open.lane);
+        let (session, lane, waits) = (open.session, open.lane, Backlog::one(open.bytes));
         let newly = !std::mem::replace(&mut open.in_backlog, true);
         // A message that had its turn goes back to the head.
         let back = open.attempts > 0 || !open.recorded.epochs.is_empty();
         let stays = (open.is_scheduled() && !back) || open.queued || open.parked;
-        self.sessions.get_mut(session).backlog += usize::from(newly);
+        if newly {
+            self.sessions.wait(session, waits);
+        }
         if stays {
             return;
         }
@@ -357,8 +360,8 @@ impl Sender {
         let rebound =
             before.zip(config.as_deref()).is_some_and(|(old, new)| old.binding_epoch < new.binding_epoch);
         self.move_to(session, bulkhead);
+        self.sessions.configure(session, config);
         let state = self.sessions.get_mut(session);
-        state.configure(config);
         let look_ups = RateLimit {
             count: i32::try_from(self.settings.look_ups_per_minute).unwrap_or(i32::MAX),
             per_ms: 60_000,

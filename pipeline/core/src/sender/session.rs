@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sluice_schemas::{Connection, OnDelete};
 
+use super::backlog::Backlog;
 use super::bridge::Bridge;
 use super::bulkhead::BulkheadIndex;
 use super::chat::Chat;
@@ -104,7 +105,7 @@ pub(super) struct Session {
     /// Claims made and calls not ended.
     pub(super) in_flight: u32,
     /// Open messages that wait.
-    pub(super) backlog: usize,
+    pub(super) backlog: Backlog,
     /// Those of them in its queues and not in memory, by lane.
     pub(super) parked: [Parked; 3],
     /// Messages in its chats' queues, by lane.
@@ -144,7 +145,7 @@ impl Session {
             throttled_until_us: i64::MIN,
             reserved: 0,
             in_flight: 0,
-            backlog: 0,
+            backlog: Backlog::default(),
             parked: Default::default(),
             resident: [0; 3],
             deleted_at_ms: i64::MIN,
@@ -158,6 +159,12 @@ impl Session {
             look_ups: Buckets::default(),
             look_up_due_us: None,
         }
+    }
+
+    /// How long it needs at its limits for what is in its queues, µs.
+    pub(super) fn wait_us(&self) -> i64 {
+        let queued = self.parked.iter().map(|parked| parked.count).chain(self.resident).sum::<usize>();
+        i64::try_from(queued).unwrap_or(i64::MAX).saturating_mul(self.buckets.interval_us())
     }
 
     /// Takes a new configuration; what was used of the limits stays used.
@@ -348,7 +355,6 @@ impl Session {
         self.held_chats.clear();
         self.reserved = 0;
         self.in_flight = 0;
-        self.backlog = 0;
         self.parked = Default::default();
         self.resident = [0; 3];
         self.bridge = Bridge::default();
@@ -386,6 +392,8 @@ impl Session {
 pub(super) struct Sessions {
     all: Vec<Session>,
     by_id: HashMap<Arc<str>, SessionIndex>,
+    /// What waits, by tenant; none: nothing.
+    pub(super) tenants: HashMap<Arc<str>, Backlog>,
 }
 
 impl Sessions {

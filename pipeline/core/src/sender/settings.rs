@@ -69,6 +69,14 @@ pub struct Settings {
     pub resident_max: usize,
     /// Messages that may wait in one session; more are refused with `queue_full`.
     pub session_backlog_max: usize,
+    /// Bytes of requests that may wait in one session.
+    pub session_backlog_bytes_max: usize,
+    /// How long a session may need at its limits for what is in its queues, seconds.
+    pub session_backlog_s_max: u64,
+    /// Messages that may wait in all sessions of one tenant that this process owns.
+    pub tenant_backlog_max: usize,
+    /// Bytes of requests that may wait in all sessions of one tenant that this process owns.
+    pub tenant_backlog_bytes_max: usize,
     /// Without an echo, the WhatsApp id of a submitted message is asked for after this time, milliseconds.
     pub look_up_after_ms: u64,
     /// Look-ups per session and minute.
@@ -117,6 +125,10 @@ impl Default for Settings {
             session_resident_held_max: 4_096,
             resident_max: 100_000,
             session_backlog_max: 1_000_000,
+            session_backlog_bytes_max: 4 * 1024 * 1024 * 1024,
+            session_backlog_s_max: 90 * 86_400,
+            tenant_backlog_max: 10_000_000,
+            tenant_backlog_bytes_max: 16 * 1024 * 1024 * 1024,
             look_up_after_ms: 30_000,
             look_ups_per_minute: 10,
             bridge_window_ms: 600_000,
@@ -171,6 +183,18 @@ impl Settings {
         }
         if self.circuit_open_ms == 0 || self.circuit_open_ms > self.circuit_open_max_ms {
             return refuse("circuit_open_ms", "must be above 0 and not above circuit_open_max_ms");
+        }
+        let backlogs = [
+            self.session_backlog_max,
+            self.session_backlog_bytes_max,
+            self.tenant_backlog_max,
+            self.tenant_backlog_bytes_max,
+        ];
+        if backlogs.contains(&0) || self.session_backlog_s_max == 0 {
+            return refuse(
+                "session_backlog_max",
+                "and the other backlog caps must be above 0: nothing could wait",
+            );
         }
         if self.session_pairs_max == 0 {
             return refuse(

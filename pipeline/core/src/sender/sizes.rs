@@ -34,7 +34,7 @@ impl Sender {
             sizes.idle_resident += idle.count();
         }
         for session in self.sessions.all() {
-            sizes.session_backlog = sizes.session_backlog.max(session.backlog);
+            sizes.session_backlog = sizes.session_backlog.max(session.backlog.count);
             sizes.bridge_candidates += session.bridge.len();
         }
         sizes

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sluice_core::outcome::{Outcome, ThrottleScope};
-use sluice_core::sender::{CircuitOf, Effect, Note};
+use sluice_core::sender::{CircuitOf, Effect, Note, SessionCondition, Settings};
 use sluice_schemas::{Order, OutboundCommand, Priority, RateLimit, Status};
 
 use crate::world::{World, text};
@@ -37,7 +37,7 @@ proptest! {
     #[test]
     fn no_lane_starves(counts in prop::array::uniform3(0..40usize), chats in 1..5usize, lane_has_its_chats: bool) {
         let mut world = World::with_session("s1");
-        world.condition("s1", sluice_core::sender::SessionCondition { paused: true, ..Default::default() });
+        world.condition("s1", SessionCondition { paused: true, ..Default::default() });
         for (lane, (count, priority)) in counts.into_iter().zip(PRIORITIES).enumerate() {
             for n in 0..count {
                 let chat = n % chats + if lane_has_its_chats { lane * 10 } else { 0 };
@@ -254,4 +254,68 @@ fn restore_keeps_the_limit_of_a_pair_also_for_a_claim_nobody_knows_the_end_of() 
         assert_eq!(world.texts(), ["two"]);
         assert!(world.calls[0].1 - first_us >= 6_000_000);
     }
+}
+
+/// Details of the refusals told so far.
+fn refusals(world: &World) -> Vec<String> {
+    let errors = world.statuses.iter().filter_map(|status| status.error.as_ref());
+    errors.filter(|error| error.code == "queue_full").filter_map(|error| error.detail.clone()).collect()
+}
+
+#[test]
+fn what_is_more_than_a_cap_is_refused_with_its_name_until_there_is_room() {
+    type Change = fn(&mut Settings);
+    let caps: [(&str, Change); 5] = [
+        ("(session_backlog_max)", |settings| settings.session_backlog_max = 3),
+        ("(session_backlog_bytes_max)", |settings| settings.session_backlog_bytes_max = 700),
+        ("(session_backlog_s_max)", |settings| settings.session_backlog_s_max = 14),
+        ("(tenant_backlog_max)", |settings| settings.tenant_backlog_max = 3),
+        ("(tenant_backlog_bytes_max)", |settings| settings.tenant_backlog_bytes_max = 700),
+    ];
+    for (name, change) in caps {
+        let mut world = World::with_settings(change);
+        let slow = |config: &mut sluice_core::sender::SessionConfig| {
+            config.limits = vec![RateLimit { count: 1, per_ms: 5_000, burst: 1 }];
+        };
+        world.put("s1", slow);
+        world.condition("s1", SessionCondition { paused: true, ..SessionCondition::default() });
+        for n in 0..8 {
+            world.send(OutboundCommand { text: Some("x".repeat(150)), ..numbered("s1", n) });
+        }
+        let refused = refusals(&world);
+        assert!((1..8).contains(&refused.len()), "{name}: {refused:?}");
+        assert!(refused.iter().all(|detail| detail.contains(name)), "{name}: {refused:?}");
+        assert_eq!(world.committed, Some(8), "{name}: refusals do not stop intake");
+        world.crash();
+        world.condition("s1", SessionCondition { paused: true, ..SessionCondition::default() });
+        world.put("s1", slow);
+        let before = refusals(&world).len();
+        world.send(OutboundCommand { text: Some("x".repeat(150)), ..numbered("s1", 8) });
+        assert_eq!(refusals(&world).len(), before + 1, "{name}: the next owner counts the same");
+        world.condition("s1", SessionCondition::default());
+        let mut answered = 0;
+        for _ in 0..20 {
+            answered = answer_from(&mut world, answered, &World::submitted("1"));
+            world.pass_ms(5_000);
+        }
+        world.send(OutboundCommand { text: Some("x".repeat(150)), ..numbered("s1", 9) });
+        assert_eq!(refusals(&world).len(), before + 1, "{name}: there is room again");
+    }
+}
+
+#[test]
+fn the_caps_of_a_tenant_refuse_none_of_another() {
+    let mut world = World::with_settings(|settings| settings.tenant_backlog_max = 2);
+    for (id, tenant) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+        world.put(id, |config| config.tenant_id = tenant.into());
+        world.condition(id, SessionCondition { paused: true, ..SessionCondition::default() });
+    }
+    world.send(numbered("a1", 1));
+    world.send(numbered("a2", 2));
+    world.send(numbered("a2", 3));
+    world.send(numbered("b1", 4));
+    assert_eq!(refusals(&world).len(), 1);
+    world.put("a1", |config| config.tenant_id = "b".into());
+    world.send(numbered("a2", 5));
+    assert_eq!(refusals(&world).len(), 1, "what moved to another tenant counts there");
 }

@@ -25,6 +25,7 @@ struct Record {
 }
 
 pub(crate) struct World {
+    settings: Settings,
     pub(crate) sender: Sender,
     pub(crate) now: Now,
     log: Vec<Record>,
@@ -87,14 +88,21 @@ pub(crate) fn cancel(session: &str, target: &str, key: &str) -> OutboundCommand 
     }
 }
 
-fn fresh_sender() -> Sender {
-    Sender::new(Settings::default(), "test", 1, 7)
+fn fresh_sender(settings: &Settings) -> Sender {
+    Sender::new(settings.clone(), "test", 1, 7)
 }
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_settings(|_| {})
+    }
+
+    pub(crate) fn with_settings(change: impl Fn(&mut Settings)) -> Self {
+        let mut settings = Settings::default();
+        change(&mut settings);
         let mut world = Self {
-            sender: fresh_sender(),
+            sender: fresh_sender(&settings),
+            settings,
             now: Now { wall_us: 1_700_000_000_000_000, boot_us: 1_000_000_000 },
             log: Vec::new(),
             next_read: 0,
@@ -219,7 +227,7 @@ impl World {
     }
 
     pub(crate) fn take_sender(&mut self) -> (Sender, Vec<Call>) {
-        let former = std::mem::replace(&mut self.sender, fresh_sender());
+        let former = std::mem::replace(&mut self.sender, fresh_sender(&self.settings));
         (former, std::mem::take(&mut self.calls).into_iter().map(|(call, _)| call).collect())
     }
 
