@@ -57,7 +57,11 @@ impl World {
         if !keeps_order(request) {
             return;
         }
-        // An earlier call of this very message, in doubt then, may be the one that kept the order.
+        // One in doubt keeps its chat waiting only for a while; and one that ended, and whose end was lost with its
+        // owner, no longer at all.
+        if self.statuses.iter().any(|s| s.status.status == Status::InDoubt && is_of(&s.status, id)) {
+            return;
+        }
         let hold_us = self.settings.order_hold_max_ms as i64 * 1000 - SKEW_US - self.jumped_us;
         let is_overtaken = |other: &&Acceptance| {
             let Some(later) = self.requests.iter().position(|r| r.is_message() && r.id == other.id) else {

@@ -1,10 +1,17 @@
 //! What is written to the ledger, and what is committed.
 
 use sluice_core::sender::ledger::Key;
-use sluice_schemas::{LedgerEntry, Source};
+use sluice_schemas::{LedgerEntry, MessageStatus, Source, Status};
+use uuid::Uuid;
 
 use super::{is_end, is_of};
 use crate::world::{SKEW_US, World};
+
+/// Whether a status ends a message, or says that the request is another's.
+fn settles(status: &MessageStatus, id: Uuid) -> bool {
+    let ends = is_end(status.status) || status.status == Status::DuplicateConflict;
+    ends && status.source != Source::Operator && is_of(status, id)
+}
 
 impl World {
     /// An owner that read a fence above its own writes no more.
@@ -30,11 +37,7 @@ impl World {
             let settled = self.log.accepted(request.id).is_some()
                 || self.log.has(Key::Cancel(request.id))
                 || self.aside.contains(&at)
-                || self.statuses.iter().any(|s| {
-                    s.status.source != Source::Operator
-                        && is_of(&s.status, request.id)
-                        && is_end(s.status.status)
-                });
+                || self.statuses.iter().any(|stated| settles(&stated.status, request.id));
             if !settled {
                 self.fail(format!("owner {owner} commits a request that is not settled: {at}"));
                 return;

@@ -55,7 +55,8 @@ impl World {
         if taken && !doubted && remembered.is_some_and(|outcome| outcome != Status::Submitted) {
             self.fail(format!("sent, and remembered not to be: {id} {told:?}"));
         }
-        if ended && self.log.latest(Key::Done(id)).is_none() && !self.was_forgotten(id) {
+        let is_open = self.log.latest(Key::Accepted(id)).is_some() && doubted;
+        if ended && self.log.latest(Key::Done(id)).is_none() && !is_open && !self.was_forgotten(id) {
             self.fail(format!("ended, and the ledger does not remember it: {id} {told:?}"));
         }
     }
@@ -66,8 +67,11 @@ impl World {
             return;
         }
         let live = self.log.live_keys();
+        // A refusal behind an Accepted record is void.
+        let ends = |key: &Key| self.log.latest(*key).is_some_and(|done| done.attempt.is_some());
+        let done = live.iter().filter(|key| ends(key));
         let done: HashSet<Uuid> =
-            live.iter().filter_map(|key| if let Key::Done(id) = key { Some(*id) } else { None }).collect();
+            done.filter_map(|key| if let Key::Done(id) = key { Some(*id) } else { None }).collect();
         let left = live.iter().find(|key| match key {
             Key::Accepted(id) | Key::State(id, _) | Key::Cancel(id) => done.contains(id),
             _ => false,
