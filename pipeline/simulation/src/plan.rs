@@ -18,7 +18,7 @@ pub(crate) const PARTITIONS: i32 = 2;
 /// Times of the sender, short enough that a run settles in minutes; sizes small enough that they matter.
 pub(crate) fn settings(rng: &mut Rng) -> Settings {
     // Some forget finished messages, and give up those that wait, within the run.
-    let memory_ms = if rng.chance(30) { 240_000 } else { 7_200_000 };
+    let memory_ms = if rng.chance(40) { 180_000 } else { 7_200_000 };
     Settings {
         session_resident_max: 3,
         session_resident_min: 1,
@@ -40,6 +40,10 @@ pub(crate) fn settings(rng: &mut Rng) -> Settings {
         intake_records_max: 8,
         session_backlog_max: if rng.chance(50) { 15 } else { 150 },
         bridge_candidates_max: if rng.chance(50) { 6 } else { 1_000 },
+        circuit_failures: 3,
+        circuit_sessions_min: 2,
+        circuit_open_ms: 1_000,
+        circuit_open_max_ms: 15_000,
         look_up_after_ms: 5_000,
         look_ups_per_minute: 20,
         bridge_window_ms: 120_000,

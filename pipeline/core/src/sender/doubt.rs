@@ -135,7 +135,12 @@ impl Sender {
             Status::Submitted => {
                 Next::Done(settled(Status::Submitted, &doubt, status.provider_message_id.clone()))
             }
-            Status::Failed => Next::Done(settled(Status::Failed, &doubt, None)),
+            Status::Failed => {
+                // Its owner knew why; only a decision of the policy has no better reason than the doubt.
+                let mut end = settled(Status::Failed, &doubt, None);
+                end.reason = status.error.as_ref().map(|error| error.code.clone()).or(end.reason);
+                Next::Done(end)
+            }
             Status::Retrying | Status::Held => {
                 Next::Queue { not_before_us: self.now.wall_us, reason: "not_sent".to_owned() }
             }

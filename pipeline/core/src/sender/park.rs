@@ -85,28 +85,36 @@ impl Sender {
 
     /// Brings the next messages of a session's queues to memory if few are left there.
     pub(super) fn refill(&mut self, session: SessionIndex) {
+        for lane in Lane::ALL {
+            // What is met may be in memory already, or wait behind something: nothing else would look again.
+            while self.refill_lane(session, lane) {}
+        }
+    }
+
+    /// Brings some of one lane; false if there is no need, or nothing more.
+    fn refill_lane(&mut self, session: SessionIndex, lane: Lane) -> bool {
         let now_us = self.now.wall_us;
         let most = self.resident_max();
-        for lane in Lane::ALL {
-            let state = self.sessions.get(session);
-            let (parked, resident) = (state.parked[lane as usize], state.resident[lane as usize]);
-            // All that is here waits behind something, and the session could send.
-            let starves = !state.has_ready_chat() && state.has_room() && state.holding(now_us).is_none();
-            let few = resident < most.div_ceil(2)
-                || (starves && resident < self.settings.session_resident_held_max);
-            let partition = state.partition;
-            let live = self.partitions.get(&partition).filter(|part| part.is_live());
-            let Some(part) = live.filter(|_| parked.count > 0 && few) else { continue };
-            let session_id = state.id.clone();
-            let wanted = most.saturating_sub(resident).max(most.div_ceil(2));
-            for (rank, id) in part.local.queued(&session_id, lane, parked.loaded_to, wanted) {
-                self.sessions.get_mut(session).parked[lane as usize].loaded_to = Some((rank, id));
-                if self.load(partition, id) {
-                    self.queue_up_quietly(partition, id);
-                    self.arm(partition, id);
-                }
+        let state = self.sessions.get(session);
+        let (parked, resident) = (state.parked[lane as usize], state.resident[lane as usize]);
+        // All that is here waits behind something, and the session could send.
+        let starves = !state.has_ready_chat() && state.has_room() && state.holding(now_us).is_none();
+        let few =
+            resident < most.div_ceil(2) || (starves && resident < self.settings.session_resident_held_max);
+        let partition = state.partition;
+        let live = self.partitions.get(&partition).filter(|part| part.is_live());
+        let Some(part) = live.filter(|_| parked.count > 0 && few) else { return false };
+        let session_id = state.id.clone();
+        let wanted = most.saturating_sub(resident).max(most.div_ceil(2));
+        let found = part.local.queued(&session_id, lane, parked.loaded_to, wanted);
+        for (rank, id) in &found {
+            self.sessions.get_mut(session).parked[lane as usize].loaded_to = Some((*rank, *id));
+            if self.load(partition, *id) {
+                self.queue_up_quietly(partition, *id);
+                self.arm(partition, *id);
             }
         }
+        found.len() == wanted
     }
 
     /// As [`Sender::queue_up`], by who offers the session himself.

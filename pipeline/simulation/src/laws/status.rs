@@ -4,7 +4,7 @@ use sluice_schemas::{InDoubtPolicy, MessageStatus, Source, Status};
 use uuid::Uuid;
 
 use super::is_of;
-use crate::world::World;
+use crate::world::{SKEW_US, World};
 
 impl World {
     pub(crate) fn check_status(&mut self, epoch: Option<i64>, status: &MessageStatus) {
@@ -25,9 +25,24 @@ impl World {
         self.check_resend(id, status);
     }
 
+    /// Nobody's word but the policy's waits: until the call must have ended, and evidence of it had time to come.
+    fn check_patience(&mut self, id: Uuid, status: &MessageStatus, operated: bool) {
+        let claim = (status.claim_epoch.unwrap_or(-1), status.claim_seq.unwrap_or(-1));
+        let Some(claimed_us) = self.claimed_us.get(&claim) else { return };
+        let wait_us = self.settings.doubt_wait_ms() * 1000 - SKEW_US - self.jumped_us;
+        if !operated && self.now_us - claimed_us < wait_us {
+            self.fail(format!("an attempt in doubt is decided before its time: {id}"));
+        }
+    }
+
     /// An attempt in doubt is made again only if the policy, or an operator, says so.
     fn check_resend(&mut self, id: Uuid, status: &MessageStatus) {
-        if status.error.as_ref().is_none_or(|error| error.code != "in_doubt_resend") {
+        let code = status.error.as_ref().map(|error| error.code.as_str());
+        // What was decided is told again to who asks again.
+        let detail = status.error.as_ref().and_then(|error| error.detail.as_deref());
+        let is_decided =
+            matches!(code, Some("in_doubt" | "in_doubt_resend")) && detail != Some("as told before");
+        if !is_decided || status.source != Source::Sender {
             return;
         }
         let asked = self.requests.iter().filter(|request| request.is_message() && request.id == id);
@@ -39,12 +54,15 @@ impl World {
             .is_some_and(|line| line.config.in_doubt_policy == InDoubtPolicy::Resend);
         let allowed = asked
             .any(|policy| policy == InDoubtPolicy::Resend || policy == InDoubtPolicy::Unknown && of_session);
-        let mut words = self.statuses.iter().map(|stated| &stated.status);
-        let operated = words.any(|word| {
+        let words = self.statuses.iter().map(|stated| &stated.status);
+        let mut words = words.filter(|word| {
             let is_its = (word.claim_epoch, word.claim_seq) == (status.claim_epoch, status.claim_seq);
-            word.source == Source::Operator && word.status == Status::Retrying && is_its && is_of(word, id)
+            word.source == Source::Operator && is_its && is_of(word, id)
         });
-        if !allowed && !operated {
+        let (operated, retried) =
+            (words.clone().next().is_some(), words.any(|word| word.status == Status::Retrying));
+        self.check_patience(id, status, operated);
+        if code == Some("in_doubt_resend") && !allowed && !retried {
             self.fail(format!("sent again, though neither policy nor operator says so: {id}"));
         }
     }
