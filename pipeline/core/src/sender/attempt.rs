@@ -87,7 +87,7 @@ impl Sender {
             return;
         }
         let pair_ready_us = session.pairs.ready_at_us(&open.recipient, self.settings.session_pairs_max);
-        let mut ready_us = session.buckets.ready_at_us(0).max(session.throttled_until_us).max(pair_ready_us);
+        let mut ready_us = session.ready_behind_us(0, now_us).max(pair_ready_us);
         if let Some(bulkhead) = session.bulkhead {
             ready_us = ready_us.max(self.bulkheads.get(bulkhead).throttled_until_us);
         }
@@ -599,8 +599,16 @@ impl Sender {
         let until_us = self.after_us(wait_ms);
         match scope {
             ThrottleScope::Session => {
+                let now_us = self.now.wall_us;
+                let claimed_at_us = match open.stage {
+                    Stage::Calling(_, claim) => claim.at.wall_us,
+                    _ => now_us,
+                };
+                let recovery_us = i64::try_from(self.settings.slowing_recovery_ms).unwrap_or(i64::MAX / 1000);
                 let state = self.sessions.get_mut(inflight.session);
                 state.throttled_until_us = state.throttled_until_us.max(until_us);
+                let factor_max = self.settings.slowing_max;
+                state.slowing.throttled(now_us, claimed_at_us, factor_max, recovery_us.saturating_mul(1000));
             }
             ThrottleScope::Account => {
                 let bulkhead = self.bulkheads.get(inflight.bulkhead);

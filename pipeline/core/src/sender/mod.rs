@@ -40,6 +40,7 @@ mod schedule;
 mod session;
 mod settings;
 mod sizes;
+mod slowing;
 pub mod store;
 mod sweep;
 
@@ -209,6 +210,8 @@ pub struct Gauges {
     pub session_circuits_open: usize,
     /// Base URLs whose circuit is not closed.
     pub base_url_circuits_open: usize,
+    /// Sessions that go slower than their limits because they were throttled.
+    pub sessions_slowed: usize,
 }
 
 /// The sender of one process.
@@ -329,6 +332,7 @@ impl Sender {
             calls: self.calls.len(),
             session_circuits_open: self.sessions.circuits_open(),
             base_url_circuits_open: self.bulkheads.circuits_open(),
+            sessions_slowed: self.sessions.slowed(self.now.wall_us),
             ..Gauges::default()
         };
         for partition in self.partitions.values() {

@@ -128,6 +128,16 @@ impl Buckets {
         self.buckets.iter().map(|bucket| bucket.interval_us).max().unwrap_or(0)
     }
 
+    /// Least time between two sends that no burst covers, by the quickest limit, µs; 0 without limits.
+    pub(super) fn shortest_interval_us(&self) -> i64 {
+        self.buckets.iter().map(|bucket| bucket.interval_us).min().unwrap_or(0)
+    }
+
+    /// Latest send counted, wall µs.
+    pub(super) fn last_us(&self) -> Option<i64> {
+        self.last_us
+    }
+
     /// When every bucket is full again, so that nothing used needs to be remembered.
     pub(super) fn full_at_us(&self) -> i64 {
         self.buckets.iter().map(|bucket| bucket.tat_us).max().unwrap_or(i64::MIN)

@@ -142,7 +142,11 @@ impl Sender {
     fn claim_at_us(&self, session: SessionIndex, bulkhead: BulkheadIndex) -> i64 {
         let lead_us = i64::try_from(self.settings.claim_lead_ms).unwrap_or(0).saturating_mul(1000);
         let throttled_until_us = self.bulkheads.look_at(bulkhead).throttled_until_us;
-        self.sessions.get(session).ready_at_us().max(throttled_until_us).saturating_sub(lead_us)
+        self.sessions
+            .get(session)
+            .ready_at_us(self.now.wall_us)
+            .max(throttled_until_us)
+            .saturating_sub(lead_us)
     }
 
     fn is_ready(&self, session: SessionIndex) -> bool {

@@ -16,6 +16,7 @@ use super::local::Rate;
 use super::message::{ChatKey, Lane};
 use super::pairs::Pairs;
 use super::rate::Buckets;
+use super::slowing::Slowing;
 
 /// Place of a session in [`Sessions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +32,9 @@ impl SessionIndex {
         self.0
     }
 }
+
+/// Interval that slowing stretches where the limits ask for less: bursts are what was too fast.
+const SLOWED_INTERVAL_US: i64 = 100_000;
 
 /// Reason of a hold while a circuit is open.
 pub(super) const CIRCUIT_OPEN: &str = "circuit_open";
@@ -93,6 +97,7 @@ pub(super) struct Session {
     pub(super) condition: SessionCondition,
     pub(super) down: Option<Down>,
     pub(super) circuit: Circuit,
+    pub(super) slowing: Slowing,
     pub(super) buckets: Buckets,
     pub(super) pairs: Pairs,
     /// Latest bucket states read from the ledger, kept for when the limits are known.
@@ -138,6 +143,7 @@ impl Session {
             condition: SessionCondition::default(),
             down: None,
             circuit: Circuit::default(),
+            slowing: Slowing::default(),
             buckets: Buckets::default(),
             pairs: Pairs::default(),
             recorded: Buckets::default(),
@@ -230,8 +236,21 @@ impl Session {
     }
 
     /// Earliest time the limits allow a send that is claimed now.
-    pub(super) fn ready_at_us(&self) -> i64 {
-        self.buckets.ready_at_us(self.reserved).max(self.throttled_until_us)
+    pub(super) fn ready_at_us(&self, now_us: i64) -> i64 {
+        self.ready_behind_us(self.reserved, now_us)
+    }
+
+    /// Earliest time the limits allow a send behind `reserved` that are claimed and not started.
+    pub(super) fn ready_behind_us(&self, reserved: u32, now_us: i64) -> i64 {
+        let interval_us = self.buckets.shortest_interval_us().max(SLOWED_INTERVAL_US);
+        let gap_us = self.slowing.gap_us(now_us, interval_us);
+        let slowed_until_us = match self.buckets.last_us().filter(|_| gap_us > 0) {
+            Some(last_us) => {
+                last_us.saturating_add(gap_us.saturating_mul(i64::from(reserved.saturating_add(1))))
+            }
+            None => i64::MIN,
+        };
+        self.buckets.ready_at_us(reserved).max(self.throttled_until_us).max(slowed_until_us)
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -423,6 +442,11 @@ impl Sessions {
 
     pub(super) fn get_mut(&mut self, index: SessionIndex) -> &mut Session {
         &mut self.all[index.0]
+    }
+
+    /// How many go slower than their limits.
+    pub(super) fn slowed(&self, now_us: i64) -> usize {
+        self.all.iter().filter(|session| session.slowing.factor(now_us) > 1).count()
     }
 
     /// How many circuits are not closed.

@@ -28,6 +28,11 @@ pub struct Settings {
     pub throttle_max_ms: u64,
     /// Wait after a throttling answer that gives no hint, milliseconds.
     pub throttle_default_ms: u64,
+    /// How many times slower than its limits a session goes at most while it is throttled; the interval doubles with
+    /// each throttling answer.
+    pub slowing_max: u32,
+    /// Time without a throttling answer in which a slowed session's interval halves, milliseconds.
+    pub slowing_recovery_ms: u64,
     /// How long a message waiting for retry or in doubt keeps its chat waiting, milliseconds.
     pub order_hold_max_ms: u64,
     /// A lane with something to send gets at least one of so many turns of its session, and of its chat.
@@ -106,6 +111,8 @@ impl Default for Settings {
             backoff_max_ms: 300_000,
             throttle_max_ms: 300_000,
             throttle_default_ms: 10_000,
+            slowing_max: 8,
+            slowing_recovery_ms: 60_000,
             order_hold_max_ms: 60_000,
             lane_share_min: 8,
             session_pairs_max: 100_000,
@@ -194,6 +201,12 @@ impl Settings {
             return refuse(
                 "session_backlog_max",
                 "and the other backlog caps must be above 0: nothing could wait",
+            );
+        }
+        if self.slowing_max == 0 || self.slowing_recovery_ms == 0 {
+            return refuse(
+                "slowing_max",
+                "and slowing_recovery_ms must be above 0; slowing_max = 1 slows nothing",
             );
         }
         if self.session_pairs_max == 0 {

@@ -319,3 +319,24 @@ fn the_caps_of_a_tenant_refuse_none_of_another() {
     world.send(numbered("a2", 5));
     assert_eq!(refusals(&world).len(), 1, "what moved to another tenant counts there");
 }
+
+#[test]
+fn a_throttled_session_goes_slower_and_recovers_and_is_never_over_its_limits() {
+    let mut world = World::new();
+    world.put("s1", |config| config.limits = vec![RateLimit { count: 1, per_ms: 5_000, burst: 1 }]);
+    for n in 0..40 {
+        world.send(numbered("s1", n));
+    }
+    let throttled = Outcome::Throttled { scope: ThrottleScope::Session, retry_after_ms: Some(1_000) };
+    let mut answered = 0;
+    for _ in 0..400 {
+        let outcome = if answered == 2 || answered == 3 { throttled.clone() } else { World::submitted("1") };
+        answered = answer_from(&mut world, answered, &outcome);
+        world.pass_ms(500);
+    }
+    let gaps: Vec<i64> = world.calls.windows(2).map(|pair| (pair[1].1 - pair[0].1) / 1_000_000).collect();
+    assert_eq!(gaps[..2], [5, 5]);
+    assert_eq!(gaps[2..5], [10, 20, 20], "twice as slow with each answer that throttles");
+    assert!(gaps.iter().all(|gap| *gap >= 5), "never faster than the limits: {gaps:?}");
+    assert_eq!(gaps.last(), Some(&5), "and back: {gaps:?}");
+}

@@ -459,6 +459,7 @@ impl Pump {
         metrics.open_messages.with_label_values(&["open"]).set(count(gauges.open));
         metrics.open_messages.with_label_values(&["resident"]).set(count(gauges.resident));
         metrics.open_messages.with_label_values(&["calling"]).set(count(gauges.calls));
+        metrics.sessions_slowed.set(count(gauges.sessions_slowed));
         metrics.circuits_open.with_label_values(&["session"]).set(count(gauges.session_circuits_open));
         metrics.circuits_open.with_label_values(&["base_url"]).set(count(gauges.base_url_circuits_open));
         metrics.in_doubt_open.set(i64::try_from(gauges.in_doubt).unwrap_or(i64::MAX));

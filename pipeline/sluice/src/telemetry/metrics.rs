@@ -48,6 +48,7 @@ pub struct Metrics {
     pub accept_to_submit_seconds: Histogram,
     pub limiter_wait_seconds: Histogram,
     pub rate_violations: IntCounter,
+    pub sessions_slowed: IntGauge,
     pub circuits_open: IntGaugeVec,
     pub circuits_opened: IntCounterVec,
     pub in_doubt_open: IntGauge,
@@ -167,6 +168,10 @@ impl Metrics {
             rate_violations: make.counter(
                 "sluice_rate_violations_total",
                 "Calls made above a session's own limits. Must stay 0.",
+            )?,
+            sessions_slowed: make.integer(
+                "sluice_sessions_slowed",
+                "Sessions that go slower than their limits because they were throttled.",
             )?,
             circuits_open: make.gauges(
                 "sluice_circuits_open",
