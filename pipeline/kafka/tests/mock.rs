@@ -40,6 +40,7 @@ laws! {
     a_stopped_partition_starts_anew_where_told_and_nothing_stale_follows_the_mark,
     an_owner_that_stops_reading_is_paused_and_loses_nothing,
     an_owner_commits_what_is_done_and_the_next_begins_there,
+    how_far_a_group_has_come_is_seen_from_outside_it,
     owners_share_partitions_and_nothing_is_left_out,
     a_table_shows_what_stands_in_the_topic_and_what_changes,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sluice_kafka::group::{self, Control, Event, GroupConsumer, StartAt};
 use sluice_kafka::owner::{self, Owner, Turn};
 use sluice_kafka::producer::{Producer, WriteError};
+use sluice_kafka::progress::Progress;
 use sluice_kafka::record::{Outgoing, Partition, Record};
 use sluice_kafka::registry::Codecs;
 use sluice_kafka::settings::{ProducerOptions, Settings};
@@ -414,6 +415,35 @@ pub async fn an_owner_commits_what_is_done_and_the_next_begins_there(world: Worl
     }
     assert_eq!(again.first().map(|record| record.offset), Some(40));
     within("close", owner.close()).await.unwrap();
+}
+
+pub async fn how_far_a_group_has_come_is_seen_from_outside_it(world: World) {
+    let progress = Progress::open(&world.settings, "watched", &world.topic).unwrap();
+    let ends = within("ends", progress.ends()).await.unwrap();
+    assert_eq!(ends.len(), 2);
+    assert_eq!(within("progress", progress.behind(&ends)).await.unwrap(), 0, "an empty topic is done");
+    fill(&world, 0, 50).await;
+    assert_eq!(
+        within("progress", progress.behind(&ends)).await.unwrap(),
+        0,
+        "what came later does not count"
+    );
+    let ends = within("ends", progress.ends()).await.unwrap();
+    assert_eq!(within("progress", progress.behind(&ends)).await.unwrap(), 50, "nothing was ever committed");
+
+    let options = owner::Options { commit_interval_ms: 10, ..owner::Options::default() };
+    let mut owner = Owner::join(&world.settings, "watched", &[&world.topic], options).unwrap();
+    let mut seen = 0;
+    while seen < 50 {
+        if let Turn::Records(records) = within("records of an owner", owner.next()).await.unwrap() {
+            seen += records.len();
+            for record in records.iter().filter(|record| record.offset < 40) {
+                owner.done(&record.partition, record.offset);
+            }
+        }
+    }
+    within("close", owner.close()).await.unwrap();
+    assert_eq!(within("progress", progress.behind(&ends)).await.unwrap(), 10);
 }
 
 pub async fn owners_share_partitions_and_nothing_is_left_out(world: World) {
