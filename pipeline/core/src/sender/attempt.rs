@@ -1,17 +1,17 @@
 //! Claims, calls and their outcomes.
 
-use sluice_schemas::{Command, Connection, EntryKind, Facet, LedgerEntry, SendError, SessionStatus, Status};
+use sluice_schemas::{Command, EntryKind, LedgerEntry, SendError, Status};
 use uuid::Uuid;
 
 use super::bridge::{Match, Stage as BridgeStage};
 use super::bulkhead::BulkheadIndex;
 use super::doubt::RESEND;
 use super::facts::Fact;
-use super::ledger::Key;
-use super::message::{Claim, Doubt, End, Next, Open, Stage, Unsent};
-use super::session::{Down, Holding, SessionIndex};
+use super::message::{Claim, Next, Stage, Unsent};
+use super::records::{as_i32, throttled_ms};
+use super::session::SessionIndex;
 use super::{Call, CallId, Effect, InFlight, Note, Partition, Phase, Planted, Sender, Token};
-use crate::outcome::{CallResult, Outcome, ThrottleScope};
+use crate::outcome::{CallResult, Outcome};
 
 impl Sender {
     /// Appends the claim of a message whose turn it is.
@@ -57,19 +57,6 @@ impl Sender {
         if self.planted(Planted::SkipReadBack) {
             self.start(partition, id, Claim { seq, at: now }, out);
         }
-    }
-
-    fn append_state(
-        &self,
-        partition: i32,
-        id: Uuid,
-        epoch: i64,
-        entry: LedgerEntry,
-        urgent: bool,
-        out: &mut Vec<Effect>,
-    ) {
-        let key = Key::State(id, if self.planted(Planted::SharedStateKey) { 0 } else { epoch });
-        out.push(Effect::Append { partition, epoch, key, entry: Some(Box::new(entry)), urgent });
     }
 
     /// Starts the call if the claim is young and everything still allows it; else waits or gives it up.
@@ -363,315 +350,6 @@ impl Sender {
         }
         self.pump(out);
     }
-
-    /// Puts on record that the message waits for its next attempt.
-    fn queue_again(
-        &mut self,
-        partition: i32,
-        id: Uuid,
-        not_before_us: i64,
-        reason: &str,
-        out: &mut Vec<Effect>,
-    ) {
-        let now = self.now;
-        let Some(epoch) = self.epoch(partition) else { return };
-        let Some(open) = self.open_mut(partition, &id) else { return };
-        open.stage = Stage::Retrying { not_before_us };
-        open.unread += 1;
-        open.recorded.note(epoch);
-        let (attempts, session, canceled) = (open.attempts, open.session, open.canceled);
-        let recipient = open.recipient.clone();
-        let state = self.sessions.get(session);
-        let entry = LedgerEntry {
-            kind: EntryKind::Queued,
-            epoch,
-            at: now.wall_ms(),
-            message_id: Some(id.to_string()),
-            session_id: Some(state.id.to_string()),
-            attempt: Some(as_i32(attempts)),
-            not_before: Some(ceil_ms(not_before_us)),
-            reason: Some(reason.to_owned()),
-            tats: state.tats(&recipient, now.wall_us),
-            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
-            canceled,
-            ..LedgerEntry::default()
-        };
-        self.wait_for_retry(partition, id);
-        self.append_state(partition, id, epoch, entry, true, out);
-    }
-
-    /// Puts on record that the message ends unsent, and how. That is told once it is read back: an owner that was
-    /// fenced off and does not know it yet must not say of a message that it was not sent.
-    pub(super) fn append_ending(&mut self, partition: i32, id: Uuid, why: Unsent, out: &mut Vec<Effect>) {
-        let now = self.now;
-        let Some(epoch) = self.epoch(partition) else { return };
-        let Some(open) = self.open_mut(partition, &id) else { return };
-        open.unread += 1;
-        open.recorded.note(epoch);
-        let entry = LedgerEntry {
-            kind: EntryKind::Queued,
-            epoch,
-            at: now.wall_ms(),
-            message_id: Some(id.to_string()),
-            session_id: Some(open.command.session_id.clone()),
-            attempt: Some(as_i32(open.attempts)),
-            outcome: why.outcome,
-            reason: Some(why.code.clone()),
-            canceled: open.canceled,
-            ..LedgerEntry::default()
-        };
-        open.stage = Stage::Ending(why);
-        self.set_due(partition, id, None);
-        self.append_state(partition, id, epoch, entry, true, out);
-    }
-
-    pub(super) fn append_doubt(&mut self, partition: i32, id: Uuid, doubt: Doubt, out: &mut Vec<Effect>) {
-        let now = self.now;
-        let Some(part) = self.partitions.get_mut(&partition) else { return };
-        let (epoch, status_offset) = (part.epoch, part.status_offset);
-        let Some(open) = part.open.get_mut(&id) else { return };
-        open.stage = Stage::InDoubt(doubt.clone());
-        part.in_doubt.insert(id);
-        open.unread += 1;
-        open.recorded.note(epoch);
-        let state = self.sessions.get(open.session);
-        let entry = LedgerEntry {
-            kind: EntryKind::InDoubt,
-            epoch,
-            at: doubt.claim_at_ms,
-            message_id: Some(id.to_string()),
-            session_id: Some(state.id.to_string()),
-            claim_seq: Some(doubt.claim_seq),
-            claim_epoch: Some(doubt.claim_epoch),
-            attempt: Some(as_i32(open.attempts)),
-            status_offset: Some(status_offset),
-            not_before: Some(doubt.decide_at_ms),
-            tats: state.tats(&open.recipient, now.wall_us),
-            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
-            canceled: open.canceled,
-            ..LedgerEntry::default()
-        };
-        self.arm(partition, id);
-        self.append_state(partition, id, epoch, entry, true, out);
-    }
-
-    /// Puts the end on record. What it makes superfluous is tombstoned once it is read back: a tombstone must
-    /// not stand without it.
-    pub(super) fn append_done(&mut self, partition: i32, id: Uuid, end: End, out: &mut Vec<Effect>) {
-        let now = self.now;
-        let Some(part) = self.partitions.get_mut(&partition) else { return };
-        let epoch = part.epoch;
-        let Some(open) = part.open.get_mut(&id) else { return };
-        open.stage = Stage::Finishing;
-        open.unread += 1;
-        let state = self.sessions.get(open.session);
-        let entry = LedgerEntry {
-            kind: EntryKind::Done,
-            epoch,
-            at: now.wall_ms(),
-            message_id: Some(id.to_string()),
-            session_id: Some(state.id.to_string()),
-            position: part.intake.frontier().or(part.position),
-            request_offset: Some(open.request_offset),
-            claim_seq: Some(end.claim_seq),
-            claim_epoch: Some(end.claim_epoch),
-            // A refusal has none: see `is_refusal`.
-            attempt: open.refusal.is_none().then(|| as_i32(open.attempts)),
-            tats: state.tats(&open.recipient, now.wall_us),
-            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
-            reason: end.reason,
-            outcome: end.outcome,
-            body_sha256: Some(open.body_hash.to_vec()),
-            content_sha256: open.print.as_ref().map(|print| print.1.to_vec()),
-            recipient: Some(open.recipient.to_string()),
-            provider_message_id: end.provider_message_id,
-            idempotency_key: Some(open.command.idempotency_key.clone()),
-            ..LedgerEntry::default()
-        };
-        if self.planted(Planted::TombstoneTooEarly) {
-            let part = self.partitions.get(&partition);
-            let keys = part.map(|part| part.keys_of(id, part.local.known(&id).as_ref()));
-            for key in keys.unwrap_or_default() {
-                self.tombstone(partition, key, out);
-            }
-        }
-        let (key, entry) = (Key::Done(id), Some(Box::new(entry)));
-        out.push(Effect::Append { partition, epoch, key, entry, urgent: true });
-    }
-
-    /// What a call's result says, and what follows.
-    fn judge(&mut self, inflight: &InFlight, open: &Open, result: CallResult) -> (Fact, Next) {
-        let claim = (inflight.epoch, inflight.claim_seq);
-        let mut fact = Fact {
-            claim: Some(claim),
-            attempt: Some(inflight.attempt),
-            error: result.error,
-            http_status: result.http_status,
-            duration_ms: Some(result.duration_ms),
-            ..Fact::default()
-        };
-        let next = match result.outcome {
-            Outcome::Unknown if self.planted(Planted::UnknownTakenForUnsent) => {
-                fact.status = Status::Retrying;
-                Next::Queue { not_before_us: self.now.wall_us, reason: "retry".to_owned() }
-            }
-            Outcome::Submitted { provider_message_id, whatsapp_message_id } => {
-                fact.status = Status::Submitted;
-                fact.provider_message_id.clone_from(&provider_message_id);
-                fact.whatsapp_message_id = whatsapp_message_id;
-                Next::Done(end(Status::Submitted, None, provider_message_id, claim))
-            }
-            Outcome::Throttled { scope, retry_after_ms } => {
-                let until_us = self.throttle(inflight, open, scope, retry_after_ms);
-                fact.status = Status::Held;
-                fact.wait = Some(("throttled", Some(ceil_ms(until_us))));
-                Next::Queue { not_before_us: until_us, reason: "throttled".to_owned() }
-            }
-            Outcome::SessionDown { .. } => {
-                fact.status = Status::Held;
-                fact.wait = Some(("session_down", None));
-                Next::Queue { not_before_us: self.now.wall_us, reason: "session_down".to_owned() }
-            }
-            Outcome::Retryable | Outcome::NotMade if inflight.attempt < self.attempts_max(open) => {
-                let backoff_ms = self.backoff_ms(inflight.attempt);
-                let not_before_us = self.after_us(backoff_ms);
-                fact.status = Status::Retrying;
-                fact.next_attempt_at = Some(ceil_ms(not_before_us));
-                Next::Queue { not_before_us, reason: "retry".to_owned() }
-            }
-            Outcome::Retryable | Outcome::NotMade => {
-                fact.status = Status::Failed;
-                Next::Done(end(Status::Failed, Some("attempts_exhausted"), None, claim))
-            }
-            Outcome::Permanent => {
-                fact.status = Status::Failed;
-                let code = fact.error.as_ref().map_or("refused", |e: &SendError| e.code.as_str()).to_owned();
-                Next::Done(end(Status::Failed, Some(&code), None, claim))
-            }
-            Outcome::Unknown => {
-                let claim_at_ms = match open.stage {
-                    Stage::Calling(_, claim) => claim.at.wall_ms(),
-                    _ => self.now.wall_ms(),
-                };
-                let grace_ms = i64::try_from(self.settings.doubt_grace_ms).unwrap_or(i64::MAX / 2);
-                let decide_at_ms = claim_at_ms
-                    .saturating_add(self.settings.doubt_wait_ms())
-                    .max(self.now.wall_ms() + grace_ms);
-                fact.status = Status::InDoubt;
-                fact.wait = Some(("evidence", Some(decide_at_ms)));
-                Next::Doubt(Doubt {
-                    claim_epoch: claim.0,
-                    claim_seq: claim.1,
-                    claim_at_ms,
-                    decide_at_ms,
-                    held: false,
-                })
-            }
-        };
-        (fact, next)
-    }
-
-    pub(super) fn attempts_max(&self, open: &Open) -> u32 {
-        if self.planted(Planted::RetryForever) {
-            return u32::MAX;
-        }
-        let asked = open.command.max_attempts.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
-        asked.map_or(self.settings.attempts_max, |n| n.min(self.settings.attempts_max))
-    }
-
-    /// Exponential with full jitter.
-    fn backoff_ms(&mut self, attempt: u32) -> u64 {
-        let doubled = self.settings.backoff_first_ms.saturating_mul(1 << attempt.saturating_sub(1).min(20));
-        let cap_ms = doubled.min(self.settings.backoff_max_ms);
-        self.rng.between(self.settings.backoff_first_ms.min(cap_ms) / 2, cap_ms)
-    }
-
-    /// Notes a throttling answer where it counts; when it ends, wall µs.
-    fn throttle(
-        &mut self,
-        inflight: &InFlight,
-        open: &Open,
-        scope: ThrottleScope,
-        hint_ms: Option<u64>,
-    ) -> i64 {
-        let wait_ms =
-            hint_ms.unwrap_or(self.settings.throttle_default_ms).clamp(1, self.settings.throttle_max_ms);
-        let until_us = self.after_us(wait_ms);
-        match scope {
-            ThrottleScope::Session => {
-                let now_us = self.now.wall_us;
-                let claimed_at_us = match open.stage {
-                    Stage::Calling(_, claim) => claim.at.wall_us,
-                    _ => now_us,
-                };
-                let recovery_us = i64::try_from(self.settings.slowing_recovery_ms).unwrap_or(i64::MAX / 1000);
-                let state = self.sessions.get_mut(inflight.session);
-                state.throttled_until_us = state.throttled_until_us.max(until_us);
-                let factor_max = self.settings.slowing_max;
-                state.slowing.throttled(now_us, claimed_at_us, factor_max, recovery_us.saturating_mul(1000));
-            }
-            ThrottleScope::Account => {
-                let bulkhead = self.bulkheads.get(inflight.bulkhead);
-                bulkhead.throttled_until_us = bulkhead.throttled_until_us.max(until_us);
-            }
-            ThrottleScope::Pair => {
-                let state = self.sessions.get_mut(inflight.session);
-                if let Some(chat) = state.chats.get_mut(&open.chat) {
-                    chat.throttle(until_us);
-                    state.note_held_chat(open.chat.clone());
-                    self.wake_session(inflight.session, until_us);
-                }
-            }
-        }
-        until_us
-    }
-
-    /// A session that cannot send is held; one that does is not.
-    fn note_session_health(&mut self, inflight: &InFlight, outcome: &Outcome, out: &mut Vec<Effect>) {
-        let probe_at_us = self.after_us(self.settings.session_probe_ms);
-        let since_ms = self.now.wall_ms();
-        let state = self.sessions.get_mut(inflight.session);
-        match outcome {
-            Outcome::SessionDown { .. } => {
-                let was_up = state.down.is_none();
-                state.down = Some(Down { since_ms, probe_at_us });
-                if was_up {
-                    self.state_hold(inflight.session, out);
-                }
-                self.wake_session(inflight.session, probe_at_us);
-            }
-            Outcome::Submitted { .. } if state.down.is_some() => {
-                state.down = None;
-                self.state_hold(inflight.session, out);
-            }
-            _ => {}
-        }
-    }
-
-    /// Writes the sender's facet of the session's status.
-    pub(super) fn state_hold(&self, session: SessionIndex, out: &mut Vec<Effect>) {
-        let state = self.sessions.get(session);
-        if self.partitions.get(&state.partition).is_none_or(|part| !part.is_live()) {
-            return;
-        }
-        let now_ms = self.now.wall_ms();
-        let down = state.down.map(|down| Holding::Down(down.probe_at_us));
-        let shut = state.circuit.shut_until_us(self.now.wall_us).map(Holding::CircuitOpen);
-        let holding = down.or(shut);
-        let status = SessionStatus {
-            session_id: state.id.to_string(),
-            tenant_id: state.config.as_ref().map(|config| config.tenant_id.clone()),
-            facet: Facet::Hold,
-            connection: if down.is_some() { Connection::Disconnected } else { Connection::Connected },
-            held: holding.is_some(),
-            reason: holding.map(|holding| holding.reason().to_owned()),
-            until: holding.and_then(Holding::until_us).map(ceil_ms),
-            occurred_at: now_ms,
-            updated_at: now_ms,
-            ..SessionStatus::default()
-        };
-        out.push(Effect::SessionStatus { partition: state.partition, status: Box::new(status) });
-    }
 }
 
 /// Provider ids a call refers to.
@@ -680,25 +358,7 @@ struct References {
     target: Option<String>,
 }
 
-fn end(outcome: Status, reason: Option<&str>, provider_message_id: Option<String>, claim: (i64, i64)) -> End {
-    End {
-        outcome,
-        reason: reason.map(str::to_owned),
-        provider_message_id,
-        claim_epoch: claim.0,
-        claim_seq: claim.1,
-    }
-}
-
-fn as_i32(n: u32) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
-}
-
 /// Microseconds to milliseconds, rounded up: a recorded "not before" must not come early.
 pub(super) fn ceil_ms(us: i64) -> i64 {
     us.div_euclid(1000) + i64::from(us.rem_euclid(1000) > 0)
-}
-
-fn throttled_ms(until_us: i64, now_us: i64) -> Option<i64> {
-    (until_us > now_us).then(|| ceil_ms(until_us))
 }

@@ -5,8 +5,8 @@
 //! the [`Effect`]s that follow; the shell carries them out.
 //!
 //! Where to find what: `own` takes partitions over and gives them back; `intake` takes requests in; `schedule`
-//! decides who goes next; `attempt` claims, starts and settles calls; `doubt` settles what nobody knows;
-//! `operator` takes an operator's word for it; `read` applies ledger records; `facts` writes the statuses.
+//! decides who goes next; `attempt` claims, starts and settles calls; `judge`, `health` and `circuit` say what their
+//! outcomes mean; `records` tells the ledger; `doubt` settles what nobody knows; `operator` takes an operator's word for it; `read` applies ledger records; `facts` writes the statuses.
 
 mod attempt;
 mod backlog;
@@ -19,9 +19,11 @@ mod done;
 mod doubt;
 mod echoes;
 mod facts;
+mod health;
 mod intake;
 mod intake_window;
 mod io;
+mod judge;
 mod kept;
 mod lanes;
 pub mod ledger;
@@ -34,6 +36,7 @@ mod park;
 mod planted;
 pub mod rate;
 mod read;
+mod records;
 mod restate;
 mod rng;
 mod schedule;
