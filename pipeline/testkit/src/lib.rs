@@ -45,6 +45,7 @@ pub use maven::program;
 pub use names::{EphemeralPrefix, unique};
 pub use own::OwnKafka;
 pub use patience::{Answer, PATIENCE, eventually, patient};
+pub use port::Port;
 pub use shared::{
     Addresses, CQL, KAFKA, KafkaAddress, REGISTRY, Servers, StandingServers, cql, kafka, registry,
 };

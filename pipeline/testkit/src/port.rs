@@ -13,13 +13,17 @@ const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// A free port of 127.0.0.1, reserved by a lock file until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub struct Port {
     number: u16,
     _lock: File,
 }
 
 impl Port {
-    pub(crate) fn reserve() -> Result<Self> {
+    /// Reserves one.
+    ///
+    /// # Errors
+    /// When the cache cannot be written or no port is free.
+    pub fn reserve() -> Result<Self> {
         let dir = cache::dir()?.join("ports");
         std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         let width = u128::from(RANGE.end - RANGE.start);
@@ -34,7 +38,8 @@ impl Port {
         bail!("no free port between {} and {}", RANGE.start, RANGE.end)
     }
 
-    pub(crate) fn number(&self) -> u16 {
+    /// Its number.
+    pub fn number(&self) -> u16 {
         self.number
     }
 }

@@ -8,6 +8,7 @@ mod servers;
 mod simulate;
 mod test;
 mod tools;
+mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum Chore {
     },
     /// Build, start Kafka, a CQL server and a schema registry, run every test, print the totals.
     ///
+    /// When no test is named, a short torture run and the simulation go with them.
+    ///
     /// Servers named by SLUICE_TEST_KAFKA, SLUICE_TEST_CQL and SLUICE_TEST_REGISTRY, or kept by `servers up`, are
     /// used instead of new ones.
     Test {
@@ -41,6 +44,9 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run the whole pipeline under load while processes, broker, provider and links fail on a seeded schedule, and
+    /// read the books at the end. Fails if a law is broken, and says for which messages.
+    Torture(torture::Options),
     /// Keep test servers running, so that tests run by hand start faster.
     Servers {
         #[command(subcommand)]
@@ -81,6 +87,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.chore {
         Chore::Check { only } => check::run(&project, &only),
         Chore::Test { arguments } => test::run(&project, &arguments),
+        Chore::Torture(options) => torture::run(&project, &options),
         Chore::Servers { action } => servers::run(action),
         Chore::Generate { check: false } => generate::write(&project),
         Chore::Generate { check: true } => generate::check(&project),

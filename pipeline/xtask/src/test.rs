@@ -1,7 +1,7 @@
-//! Runs every test on real servers, then the simulation, and adds up the results.
+//! Runs every test on real servers, then the torture run and the simulation, and adds up the results.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sluice_testkit::{Addresses, Servers, StandingServers};
 
 use crate::project::{self, Project};
-use crate::simulate;
+use crate::{simulate, torture};
 
 /// Longer than any one test takes.
 const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -33,7 +33,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
             (servers.addresses(), Some(servers))
         }
     };
-    let totals = run_tests(project, arguments, &addresses);
+    let totals = run_on_servers(project, arguments, &addresses);
     drop(servers);
     let mut totals = totals?;
     if arguments.is_empty() {
@@ -55,9 +55,20 @@ fn find_servers() -> Result<Option<Addresses>> {
     Ok(StandingServers::find()?.map(|standing| standing.addresses))
 }
 
-fn run_tests(project: &Project, arguments: &[String], addresses: &Addresses) -> Result<Totals> {
-    let mut child = project
-        .cargo(cargo_arguments(arguments, false))
+/// The tests asked for; when all are, the torture run too.
+fn run_on_servers(project: &Project, arguments: &[String], addresses: &Addresses) -> Result<Totals> {
+    let mut totals = Totals::default();
+    run_tests(project.cargo(cargo_arguments(arguments, false)), addresses, &mut totals)?;
+    if arguments.is_empty() {
+        run_tests(torture::Options::in_ci().command(project), addresses, &mut totals)?;
+    }
+    Ok(totals)
+}
+
+/// Runs a command that runs tests, and adds what they came to.
+fn run_tests(mut command: Command, addresses: &Addresses, totals: &mut Totals) -> Result<()> {
+    let failed_before = totals.failed;
+    let mut child = command
         .envs(addresses.env())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -65,7 +76,6 @@ fn run_tests(project: &Project, arguments: &[String], addresses: &Addresses) -> 
         .context("run cargo test")?;
     let stdout = child.stdout.take().context("standard output of cargo test")?;
     let lines = lines_of(stdout);
-    let mut totals = Totals::default();
     loop {
         match lines.recv_timeout(SILENCE_MAX) {
             Ok(line) => {
@@ -84,10 +94,10 @@ fn run_tests(project: &Project, arguments: &[String], addresses: &Addresses) -> 
     }
     let status = child.wait().context("wait for cargo test")?;
     // A test binary that dies (abort, stack overflow) prints no result.
-    if !status.success() && totals.failed == 0 {
-        totals.failed = 1;
+    if !status.success() && totals.failed == failed_before {
+        totals.failed += 1;
     }
-    Ok(totals)
+    Ok(())
 }
 
 /// The lines of `output` as they come.

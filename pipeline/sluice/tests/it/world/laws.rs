@@ -3,9 +3,68 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sluice_schemas::Status;
+use sluice_whatsapp::wasender::simulator::{TruthEntry, Verdict, Window};
 
-use super::read::is_end;
+use super::read::{Step, is_end};
 use super::{Sent, World};
+
+/// Where no window of any session may hold more requests than its limit, refused ones counted: those that do.
+pub fn rate_breaches(truth: &[TruthEntry], limits: &[Window]) -> Vec<String> {
+    let mut breaches = Vec::new();
+    let mut arrivals: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for entry in truth {
+        if entry.breach {
+            breaches.push(format!("over a limit: {entry:?}"));
+        }
+        arrivals.entry(&entry.session).or_default().push(entry.at_ms);
+    }
+    for (session, times) in &mut arrivals {
+        times.sort_unstable();
+        for window in limits {
+            let count = window.count as usize;
+            for (i, first) in times.iter().enumerate() {
+                let inside = times[i..].iter().take_while(|at| **at < first + window.per_ms).count();
+                // Arrivals are told in whole milliseconds, so one at the very edge may look inside.
+                let edge = times.get(i + count).is_some_and(|at| at + 1 >= first + window.per_ms);
+                if inside > count && !edge {
+                    breaches
+                        .push(format!("{session} sent {inside} in one window of {window:?} from {first}"));
+                }
+            }
+        }
+    }
+    breaches
+}
+
+/// When the provider took a message again with fewer claims on record as in doubt, before that, than it had taken it
+/// times. `taken` are the times it took the message.
+pub fn unexplained_doubles(taken: &[u64], told: &[Step]) -> Vec<u64> {
+    let in_doubt_before = |at: u64| {
+        let before = told.iter().filter(|step| u64::try_from(step.at_ms).unwrap_or(0) <= at);
+        let mut claims: Vec<_> =
+            before.filter(|step| step.status == Status::InDoubt).map(|step| step.claim).collect();
+        claims.sort_unstable();
+        claims.dedup();
+        claims.len()
+    };
+    let again = taken.iter().enumerate().skip(1);
+    again.filter(|(n, at)| in_doubt_before(**at) < *n).map(|(_, at)| *at).collect()
+}
+
+/// First acceptances that came after one that `place`, by session and text, puts behind it in the same chat.
+pub fn out_of_order(truth: &[TruthEntry], place: &HashMap<(&str, &str), usize>) -> Vec<TruthEntry> {
+    let mut last: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut late = Vec::new();
+    for entry in truth.iter().filter(|entry| entry.verdict == Verdict::Accepted && !entry.double) {
+        let Some(i) = place.get(&(entry.session.as_str(), entry.text.as_str())) else { continue };
+        let latest = last.entry((&entry.session, &entry.recipient)).or_insert(*i);
+        if *i < *latest {
+            late.push(entry.clone());
+        }
+        *latest = (*latest).max(*i);
+    }
+    late
+}
 
 impl World {
     /// Every accepted message has an end or is in doubt, and what is said to be sent was sent.
@@ -39,62 +98,30 @@ impl World {
         for message in messages {
             let key = (message.session.clone(), message.text.clone());
             let times = taken.get(&key).map(Vec::as_slice).unwrap_or_default();
-            let told = self.facts.of(message.id());
-            for (n, again) in times.iter().enumerate().skip(1) {
-                doubles += 1;
-                let mut claims: Vec<_> = told
-                    .iter()
-                    .filter(|(at, fact)| {
-                        fact.status == Status::InDoubt && u64::try_from(*at).unwrap_or(0) <= *again
-                    })
-                    .map(|(_, fact)| (fact.claim_epoch, fact.claim_seq))
-                    .collect();
-                claims.sort_unstable();
-                claims.dedup();
-                let story: Vec<_> =
-                    told.iter().map(|(at, f)| (*at, f.status, f.claim_epoch, f.claim_seq)).collect();
-                assert!(
-                    claims.len() >= n,
-                    "{message:?} was sent at {times:?} without a doubt told: {story:?}"
-                );
-            }
+            doubles += times.len().saturating_sub(1);
+            let told: Vec<_> =
+                self.facts.of(message.id()).iter().map(|(at, fact)| Step::of(*at, fact)).collect();
+            let unexplained = unexplained_doubles(times, &told);
+            assert!(
+                unexplained.is_empty(),
+                "{message:?} was sent at {times:?} without a doubt told: {told:?}"
+            );
         }
         doubles
     }
 
     /// No window of any session held more requests than its limit, refused ones counted.
     pub fn no_rate_is_breached(&self) {
-        let mut arrivals: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for entry in self.provider.truth(0) {
-            assert!(!entry.breach, "over a limit: {entry:?}");
-            arrivals.entry(entry.session).or_default().push(entry.at_ms);
-        }
-        for (session, times) in &mut arrivals {
-            times.sort_unstable();
-            for window in &self.limits {
-                let count = window.count as usize;
-                for (i, first) in times.iter().enumerate() {
-                    let inside = times[i..].iter().take_while(|at| **at < first + window.per_ms).count();
-                    // Arrivals are told in whole milliseconds, so one at the very edge may look inside.
-                    let edge = times.get(i + count).is_some_and(|at| at + 1 >= first + window.per_ms);
-                    assert!(inside <= count || edge, "{session} sent {inside} in one window of {window:?}");
-                }
-            }
-        }
+        let breaches = rate_breaches(&self.provider.truth(0), &self.limits);
+        assert!(breaches.is_empty(), "{breaches:#?}");
     }
 
     /// The first acceptances of each chat are in the order of the requests.
     pub fn chats_are_in_order(&self, messages: &[Sent]) {
-        let place: HashMap<_, _> =
+        let place =
             messages.iter().enumerate().map(|(i, m)| ((m.session.as_str(), m.text.as_str()), i)).collect();
-        let mut last: HashMap<(String, String), usize> = HashMap::new();
-        for entry in self.accepted().iter().filter(|entry| !entry.double) {
-            let Some(i) = place.get(&(entry.session.as_str(), entry.text.as_str())) else { continue };
-            let chat = (entry.session.clone(), entry.recipient.clone());
-            if let Some(before) = last.insert(chat, *i) {
-                assert!(before < *i, "{:?} was sent after {:?}", messages[*i], messages[before]);
-            }
-        }
+        let late = out_of_order(&self.provider.truth(0), &place);
+        assert!(late.is_empty(), "sent after a later message of their chat: {late:#?}");
     }
 
     /// All the laws; how many doubles there were.

@@ -1,15 +1,16 @@
 //! One test's own pipeline on real servers: topics under a prefix of its own, the real binary as child processes,
 //! the simulated provider with its truth log, and readers of what the pipeline tells.
 
-mod laws;
+pub mod laws;
 mod read;
 mod role;
 mod setup;
 mod shell;
 
+use std::path::Path;
 use std::time::Duration;
 
-pub use read::{Facts, Topic as Follow};
+pub use read::{Facts, Step, Topic as Follow, end_of, is_end};
 pub use role::Role;
 pub use setup::{Builder, Ports};
 pub use shell::Shell;
@@ -19,7 +20,7 @@ use sluice_kafka::record::Outgoing;
 use sluice_kafka::registry::Codecs;
 use sluice_schemas::topics::{Names, Topic};
 use sluice_schemas::{Command, ContentType, InDoubtPolicy, OutboundCommand, Status, ids, placement};
-use sluice_testkit::eventually;
+use sluice_testkit::{Port, eventually};
 use sluice_whatsapp::wasender::simulator::{Simulator, TruthEntry, Verdict, Window};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -53,9 +54,11 @@ pub struct World {
     pub sessions: Vec<String>,
     /// For the API.
     pub http: reqwest::Client,
-    limits: Vec<Window>,
+    /// Limits of every session.
+    pub limits: Vec<Window>,
     in_flight: i32,
     settings: Vec<(String, String)>,
+    _reserved: Vec<Port>,
     producer: Producer<()>,
     dir: TempDir,
 }
@@ -135,6 +138,20 @@ impl World {
         }
     }
 
+    /// Writes one request to the topic, and tells whether it was acknowledged. Unlike [`Self::produce`] it may
+    /// fail: for a broker that comes and goes.
+    pub async fn offer(&self, request: &OutboundCommand) -> bool {
+        let value = self.codecs.codec::<OutboundCommand>(Topic::OutboundRequests).encode(request);
+        let record = Outgoing {
+            topic: self.names.get(Topic::OutboundRequests),
+            partition: Some(self.partition_of(&request.session_id)),
+            key: Some(request.session_id.as_bytes()),
+            value: Some(&value),
+            headers: &[],
+        };
+        self.producer.send_and_wait(record, ACK).await.is_ok()
+    }
+
     /// Writes one record anywhere.
     pub async fn write(&self, topic: Topic, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) -> i64 {
         let record =
@@ -149,14 +166,22 @@ impl World {
 
     /// Starts the binary with these roles.
     pub fn run(&self, roles: &str) -> Role {
-        Role::start(&self.dir.path().join("sluice.toml"), &self.settings, roles)
+        Role::start(&self.dir.path().join("sluice.toml"), &self.settings, roles, None)
+    }
+
+    /// Starts it with settings of its own, and with a log that goes on over restarts.
+    pub fn run_as(&self, roles: &str, settings: &[(&str, &str)], log: &Path) -> Role {
+        Role::start(&self.dir.path().join("sluice.toml"), &self.with(settings), roles, Some(log))
     }
 
     /// Starts the binary with these roles and further settings, by their whole keys.
     pub fn run_with(&self, roles: &str, settings: &[(&str, &str)]) -> Role {
+        Role::start(&self.dir.path().join("sluice.toml"), &self.with(settings), roles, None)
+    }
+
+    fn with(&self, settings: &[(&str, &str)]) -> Vec<(String, String)> {
         let further = settings.iter().map(|(key, value)| (setup::variable(key), (*value).to_owned()));
-        let all: Vec<_> = self.settings.iter().cloned().chain(further).collect();
-        Role::start(&self.dir.path().join("sluice.toml"), &all, roles)
+        self.settings.iter().cloned().chain(further).collect()
     }
 
     /// What the provider took, in order of arrival.

@@ -20,7 +20,13 @@ pub(super) fn free_address() -> String {
 }
 
 impl Role {
-    pub(super) fn start(config: &Path, settings: &[(String, String)], roles: &str) -> Self {
+    /// Starts the binary; with a `log` its output is appended there, else it goes to a private file.
+    pub(super) fn start(
+        config: &Path,
+        settings: &[(String, String)],
+        roles: &str,
+        log: Option<&Path>,
+    ) -> Self {
         let admin = free_address();
         let command = ChildProcess::builder(env!("CARGO_BIN_EXE_sluice"))
             .args(["run", roles, "--config"])
@@ -28,6 +34,10 @@ impl Role {
             .env("SLUICE__ADMIN__LISTEN", &admin)
             .env("SLUICE__SENDER__STORE__DIRECTORY", config.with_file_name(format!("store-{admin}")));
         let command = settings.iter().fold(command, |command, (name, value)| command.env(name, value));
+        let command = match log {
+            Some(log) => command.log(log),
+            None => command,
+        };
         let process = command.spawn().expect("the binary starts");
         Self { process, admin: format!("http://{admin}") }
     }

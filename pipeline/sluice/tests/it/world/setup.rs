@@ -13,10 +13,9 @@ use sluice_kafka::settings::{ProducerOptions, RegistrySettings, Settings};
 use sluice_kafka::topics::{Report, Topics};
 use sluice_schemas::topics::Topic;
 use sluice_schemas::{Account, InDoubtPolicy, Provider, RateLimit, Session, placement};
-use sluice_testkit::{self as testkit, EphemeralPrefix, OwnKafka, eventually, unique};
+use sluice_testkit::{self as testkit, EphemeralPrefix, OwnKafka, Port, eventually, unique};
 use sluice_whatsapp::wasender::simulator::{SessionSettings, Simulator, SimulatorSettings, Window};
 
-use super::role::free_address;
 use super::{Facts, OPS, World};
 
 /// The one account.
@@ -139,7 +138,10 @@ impl Builder {
         };
 
         let provider = Simulator::start(self.provider.clone()).await.expect("the simulated provider starts");
-        let ports = Ports { api: free_address(), webhooks: free_address(), query: free_address() };
+        // Reserved, because a role that listens comes back to its port after it was killed.
+        let reserved: Vec<_> = (0..3).map(|_| Port::reserve().expect("a free port")).collect();
+        let address = |n: usize| format!("127.0.0.1:{}", reserved[n].number());
+        let ports = Ports { api: address(0), webhooks: address(1), query: address(2) };
         let dir = tempfile::Builder::new().prefix("sluice-it-").tempdir().expect("a directory");
         let toml = settings_toml(&kafka, &registry, store.as_ref(), &ports);
         std::fs::write(dir.path().join("sluice.toml"), toml).expect("settings are written");
@@ -161,10 +163,11 @@ impl Builder {
             limits: self.limits.clone(),
             in_flight: self.in_flight,
             settings: self.settings.clone(),
+            _reserved: reserved,
             producer,
             dir,
         };
-        world.put_account().await;
+        world.put_account(&world.provider.base_url()).await;
         for session in &world.sessions {
             world.put_session(session, self.in_doubt_policy).await;
         }
@@ -173,12 +176,13 @@ impl Builder {
 }
 
 impl World {
-    async fn put_account(&self) {
+    /// Puts the account, which is reached at `base_url`.
+    pub async fn put_account(&self, base_url: &str) {
         let account = Account {
             account_id: ACCOUNT.to_owned(),
             tenant_id: super::TENANT.to_owned(),
             provider: Provider::Wasender,
-            base_url: self.provider.base_url(),
+            base_url: base_url.to_owned(),
             updated_at: wall_ms(),
             ..Account::default()
         };
