@@ -51,6 +51,8 @@ pub struct Settings {
     pub prefetch_kbytes_max: u32,
     /// After how long without a heartbeat a group member is dead, milliseconds.
     pub session_timeout_ms: u32,
+    /// How often a group member tells that it lives, and so learns that others come or go, milliseconds.
+    pub heartbeat_interval_ms: u32,
     /// How long a member may take to give partitions back before it is thrown out, milliseconds.
     pub max_poll_interval_ms: u32,
     /// Time limit of look-ups (committed offsets, watermarks, metadata, topic administration), milliseconds.
@@ -75,6 +77,7 @@ impl Default for Settings {
             tail_fetch_wait_max_ms: 100,
             prefetch_kbytes_max: 4096,
             session_timeout_ms: 15_000,
+            heartbeat_interval_ms: 500,
             max_poll_interval_ms: 120_000,
             request_timeout_ms: 10_000,
         }
@@ -213,7 +216,7 @@ impl Settings {
             ("group.protocol", "classic".to_owned()),
             ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
             ("session.timeout.ms", self.session_timeout_ms.to_string()),
-            ("heartbeat.interval.ms", (self.session_timeout_ms / 5).clamp(200, 3_000).to_string()),
+            ("heartbeat.interval.ms", self.heartbeat_interval_ms.to_string()),
             ("max.poll.interval.ms", self.max_poll_interval_ms.max(self.session_timeout_ms).to_string()),
             ("enable.partition.eof", "false".to_owned()),
         ]);

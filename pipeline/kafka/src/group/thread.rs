@@ -21,6 +21,10 @@ use crate::record::{Partition, Record};
 /// How long a turn waits when nothing wakes it: bounds the delay of a missed wake-up.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often librdkafka's main thread is woken. Left alone it looks at its clocks once a second, and heartbeats more
+/// frequent than that would not be.
+const WAKE: Duration = Duration::from_millis(100);
+
 /// Polls without a record in one turn, at most: a flood of log lines must not keep the owner waiting.
 const SERVED_MAX: usize = 1_000;
 
@@ -84,6 +88,8 @@ struct Thread {
     choked: bool,
     /// The last poll ended at a limit, not for want of records.
     more: bool,
+    /// When librdkafka's main thread was last woken.
+    woken: Instant,
     closing: Option<(Instant, Vec<oneshot::Sender<()>>)>,
 }
 
@@ -105,6 +111,7 @@ impl Start {
             epoch: 0,
             choked: false,
             more: false,
+            woken: Instant::now(),
             closing: None,
         };
         std::thread::Builder::new().name("kafka-group".to_owned()).spawn(move || thread.run()).map(drop)
@@ -122,6 +129,7 @@ impl Thread {
                 self.take_whole_topics();
             }
             self.poll();
+            self.wake_native();
             self.expire_commits(Instant::now());
             let flow = self.outbox.flush();
             if self.choked && self.outbox.is_relaxed() {
@@ -134,6 +142,14 @@ impl Thread {
             }
         }
         self.close();
+    }
+
+    /// Asks librdkafka's main thread something that it answers from memory, so that it looks at its clocks.
+    fn wake_native(&mut self) {
+        if self.woken.elapsed() >= WAKE {
+            self.woken = Instant::now();
+            let _ = self.native.assignment();
+        }
     }
 
     /// Leaves the group. Librdkafka's close may take its time; it takes this thread's.

@@ -45,6 +45,11 @@ impl Settings {
             self.session_timeout_ms <= self.max_poll_interval_ms,
             "max_poll_interval_ms must not be below session_timeout_ms",
         );
+        let beats = self.heartbeat_interval_ms;
+        must(
+            (100..=self.session_timeout_ms / 3).contains(&beats),
+            "heartbeat_interval_ms must be at least 100, and at most a third of session_timeout_ms",
+        );
         must(self.request_timeout_ms > 0, "request_timeout_ms must be above 0");
         for topics in [self.topic_names.keys().collect::<Vec<_>>(), self.topic_settings.keys().collect()] {
             for suffix in topics {
@@ -84,6 +89,8 @@ mod tests {
         };
         names(Settings { bootstrap_servers: " ".to_owned(), ..Settings::default() }, "bootstrap_servers");
         names(Settings { min_insync_replicas: 4, ..Settings::default() }, "min_insync_replicas");
+        names(Settings { heartbeat_interval_ms: 5_001, ..Settings::default() }, "heartbeat_interval_ms");
+        names(Settings { heartbeat_interval_ms: 99, ..Settings::default() }, "heartbeat_interval_ms");
         names(with("acks", "1"), "acks");
         names(with("no.such.property", "1"), "no.such.property");
         names(with("socket.timeout.ms", "soon"), "socket.timeout.ms");
