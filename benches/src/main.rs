@@ -3,12 +3,15 @@
 //! `cargo run --release -p sluice-benches -- sender|webhook`. The programs under test run as processes of their
 //! own, so that CPU and memory are theirs alone; every run verifies that every message arrived.
 
+mod backlog;
 mod floor_sender;
 mod floor_webhook;
+mod idle;
 mod process;
 mod report;
 mod sender;
 mod sink;
+mod sluice_process;
 mod webhook;
 mod world;
 
@@ -33,6 +36,11 @@ enum Bench {
     Sender(Load),
     /// Webhooks to Kafka: HTTP in, produce, answer after the ack.
     Webhook(Load),
+    /// A million messages queued in one session: what that costs in memory, what it does to other sessions, and how
+    /// fast a new owner takes them over.
+    Backlog(backlog::Args),
+    /// Sessions that have nothing to send: what they cost in memory.
+    Idle(idle::Args),
     /// The floor of `sender`, as a process of its own.
     #[command(hide = true)]
     FloorSender(floor_sender::Args),
@@ -77,6 +85,8 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
     match cli.bench {
         Bench::Sender(load) => runtime.block_on(sender::run(&load))?,
         Bench::Webhook(load) => runtime.block_on(webhook::run(&load))?,
+        Bench::Backlog(args) => runtime.block_on(backlog::run(&args))?,
+        Bench::Idle(args) => runtime.block_on(idle::run(&args))?,
         Bench::FloorSender(args) => runtime.block_on(floor_sender::run(args))?,
         Bench::FloorWebhook(args) => runtime.block_on(floor_webhook::run(args))?,
     }

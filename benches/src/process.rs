@@ -59,6 +59,20 @@ impl Program {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
+    /// Memory resident now, KiB.
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+    }
+
+    /// Ends it without notice.
+    pub(crate) fn kill9(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Waits until `url` answers 200.
     pub(crate) async fn ready(&self, url: &str) -> Result<()> {
         let client = reqwest::Client::new();

@@ -25,21 +25,20 @@ impl Run {
         peak_kib: u64,
         mut latencies_us: Vec<u64>,
     ) -> Self {
-        latencies_us.sort_unstable();
-        let at = |part: usize| {
-            latencies_us
-                .get((latencies_us.len() * part / 100).min(latencies_us.len().saturating_sub(1)))
-                .copied()
-                .unwrap_or(0)
-        };
         Self {
             cpu_us: cpu_us as f64 / messages as f64,
             per_second: messages as f64 / took.as_secs_f64(),
             peak_mib: peak_kib as f64 / 1024.0,
-            p50_us: at(50),
-            p99_us: at(99),
+            p50_us: percentile(&mut latencies_us, 50),
+            p99_us: percentile(&mut latencies_us, 99),
         }
     }
+}
+
+/// The value that `part` of 100 do not exceed; 0 of none.
+pub(crate) fn percentile(values: &mut [u64], part: usize) -> u64 {
+    values.sort_unstable();
+    values.get((values.len() * part / 100).min(values.len().saturating_sub(1))).copied().unwrap_or(0)
 }
 
 /// Prints both columns and the ratio, medians over the rounds.

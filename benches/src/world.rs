@@ -73,11 +73,6 @@ impl World {
 
     /// One account at `base_url` and sessions with limits that never bind.
     pub(crate) async fn put_sessions(&self, base_url: &str, sessions: usize) -> Result<()> {
-        let secret = |name: &str, env: &str| Secret {
-            name: name.to_owned(),
-            reference: Some(format!("env:{env}")),
-            ..Secret::default()
-        };
         let account = Account {
             account_id: "bench".into(),
             tenant_id: "bench".into(),
@@ -89,21 +84,31 @@ impl World {
         let value = self.codecs.codec(Topic::Accounts).encode(&account);
         self.write(Topic::Accounts, "bench", &value).await?;
         for n in 0..sessions {
-            let session = Session {
-                session_id: session_id(n),
-                tenant_id: "bench".into(),
-                account_id: "bench".into(),
-                provider: Provider::Wasender,
-                secrets: vec![secret("api_key", KEY_ENV), secret("webhook_secret", WEBHOOK_SECRET_ENV)],
-                limits: vec![RateLimit { count: 100_000, per_ms: 1_000, burst: 50_000 }],
-                max_in_flight: Some(1),
-                updated_at: 1,
-                ..Session::default()
-            };
-            let value = self.codecs.codec(Topic::Sessions).encode(&session);
-            self.write(Topic::Sessions, &session.session_id, &value).await?;
+            self.put_session(&session_id(n), RateLimit { count: 100_000, per_ms: 1_000, burst: 50_000 })?;
         }
-        Ok(())
+        self.flush().await
+    }
+
+    /// One session more, without waiting.
+    pub(crate) fn put_session(&self, session_id: &str, limit: RateLimit) -> Result<()> {
+        let secret = |name: &str, env: &str| Secret {
+            name: name.to_owned(),
+            reference: Some(format!("env:{env}")),
+            ..Secret::default()
+        };
+        let session = Session {
+            session_id: session_id.to_owned(),
+            tenant_id: "bench".into(),
+            account_id: "bench".into(),
+            provider: Provider::Wasender,
+            secrets: vec![secret("api_key", KEY_ENV), secret("webhook_secret", WEBHOOK_SECRET_ENV)],
+            limits: vec![limit],
+            max_in_flight: Some(1),
+            updated_at: 1,
+            ..Session::default()
+        };
+        let value = self.codecs.codec(Topic::Sessions).encode(&session);
+        self.send_later(Topic::Sessions, session_id, &value)
     }
 
     async fn write(&self, topic: Topic, key: &str, value: &[u8]) -> Result<()> {
@@ -126,10 +131,14 @@ impl World {
 
     /// Produces message `n` to its session, without waiting.
     pub(crate) fn request(&self, n: usize, sessions: usize, run: &str) -> Result<()> {
-        let session = session_id(n % sessions);
+        self.request_to(&session_id(n % sessions), n, run)
+    }
+
+    /// Produces message `n` to one session, without waiting.
+    pub(crate) fn request_to(&self, session: &str, n: usize, run: &str) -> Result<()> {
         let command = OutboundCommand {
             command: Command::Send,
-            session_id: session.clone(),
+            session_id: session.to_owned(),
             idempotency_key: format!("{run}-{n}"),
             to: Some(format!("+1555{:07}", n % 10_000_000)),
             content_type: ContentType::Text,
@@ -138,8 +147,12 @@ impl World {
             ..OutboundCommand::default()
         };
         let value = self.codecs.codec(Topic::OutboundRequests).encode(&command);
+        self.send_later(Topic::OutboundRequests, session, &value)
+    }
+
+    fn send_later(&self, topic: Topic, key: &str, value: &[u8]) -> Result<()> {
         loop {
-            match self.producer.send_later(self.placed(Topic::OutboundRequests, &session, &value)) {
+            match self.producer.send_later(self.placed(topic, key, value)) {
                 Ok(_) => return Ok(()),
                 Err(sluice_kafka::producer::WriteError::QueueFull) => {
                     std::thread::sleep(Duration::from_millis(1))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use sluice_core::sender::{Effect, Input, Sender, Token};
+use sluice_core::sender::{Effect, Input, Note, Sender, Token};
 use sluice_core::time::Now;
 use sluice_kafka::clock;
 use sluice_kafka::group::{self, GroupConsumer, StartAt};
@@ -65,6 +65,8 @@ pub(super) struct Pump {
     pub(super) ledger: Tail,
     pub(super) ledger_following: Following,
     pub(super) resumes: Resumes,
+    /// Since when partitions are being taken over.
+    pub(super) taking_over: HashMap<i32, Instant>,
     pub(super) status: Tail,
     pub(super) status_following: Following,
     pub(super) reader: Reader,
@@ -124,6 +126,7 @@ impl Pump {
             )?,
             ledger_following: Following::default(),
             resumes: Resumes::default(),
+            taking_over: HashMap::new(),
             status_following: Following::default(),
             reader: Reader::new(&deps.codecs),
             evidence: Evidence::new(&deps.codecs),
@@ -282,11 +285,13 @@ impl Pump {
             }
             Effect::Fence { partition, resume: None } => {
                 self.resumes.forget(partition);
+                self.taking_over.insert(partition, Instant::now());
                 self.fence(partition);
             }
             Effect::Fence { partition, resume: Some(resume) } => {
                 let from = tail::From::Offset(resume.identity.offset);
                 self.resumes.look(partition, resume);
+                self.taking_over.insert(partition, Instant::now());
                 self.ledger_following.begin(&self.ledger, partition, from);
             }
             Effect::FenceLater { partition, after_ms } => self.fence_later(partition, after_ms),
@@ -311,7 +316,14 @@ impl Pump {
             }
             Effect::Reroute { to_partition, hops, token, .. } => self.reroute(to_partition, hops, token),
             Effect::SessionStatus { partition, status } => self.writer.facet(partition, &status),
-            Effect::Note(note) => notes::take(&self.deps.metrics, &note),
+            Effect::Note(note) => {
+                if let Note::Restored { partition, .. } = &note
+                    && let Some(since) = self.taking_over.remove(partition)
+                {
+                    self.deps.metrics.restore_seconds.observe(since.elapsed().as_secs_f64());
+                }
+                notes::take(&self.deps.metrics, &note);
+            }
             Effect::StoreFailed { partition } => {
                 anyhow::bail!(
                     "the local state of partition {partition} cannot be read or written; see the entry before"
