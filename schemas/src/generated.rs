@@ -646,9 +646,6 @@ pub enum EntryKind {
     /// `CANCEL`.
     #[serde(rename = "CANCEL")]
     Cancel,
-    /// `IDENTITY`.
-    #[serde(rename = "IDENTITY")]
-    Identity,
 }
 
 impl EntryKind {
@@ -663,7 +660,6 @@ impl EntryKind {
         Self::Done,
         Self::Released,
         Self::Cancel,
-        Self::Identity,
     ];
 
     /// The symbol as the schema writes it.
@@ -678,7 +674,6 @@ impl EntryKind {
             Self::Done => "DONE",
             Self::Released => "RELEASED",
             Self::Cancel => "CANCEL",
-            Self::Identity => "IDENTITY",
         }
     }
 }

@@ -50,6 +50,11 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err(Error::Trailing { bytes: self.rest.len() }) }
     }
 
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn take(&mut self, n: usize, field: &'static str) -> Read<&'a [u8]> {
         if n > self.rest.len() {
             return Err(Error::Truncated { field });

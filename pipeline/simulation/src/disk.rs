@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sluice_core::sender::store::{Opened, Pair, Store};
 use sluice_core::time::Now;
 
-/// Puts that are not committed are committed at this many.
-const PENDING_MAX: usize = 12;
+/// Records of the ledger between two commits.
+const RECORDS: usize = 7;
 /// A store older than this is not resumed: half the time that tombstones stay in the log.
 const RESUMED_WITHIN_US: u64 = crate::log::DELETE_RETENTION_US as u64 / 2;
 
@@ -37,7 +37,12 @@ impl SharedDisk {
         disk.holder += 1;
         let is_young = now.boot_us.saturating_sub(disk.committed_boot_us) < RESUMED_WITHIN_US;
         let next_offset = disk.next_offset.filter(|_| is_young || resumes_stale);
-        let store = DiskStore { disk: self.clone(), holder: disk.holder, pending: BTreeMap::new() };
+        let store = DiskStore {
+            disk: self.clone(),
+            holder: disk.holder,
+            pending: BTreeMap::new(),
+            asked: Default::default(),
+        };
         Opened { store: Box::new(store), next_offset }
     }
 
@@ -54,6 +59,8 @@ struct DiskStore {
     disk: SharedDisk,
     holder: u64,
     pending: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// How often it was asked whether it is time since it last was.
+    asked: std::sync::atomic::AtomicUsize,
 }
 
 impl Store for DiskStore {
@@ -84,10 +91,11 @@ impl Store for DiskStore {
     }
 
     fn wants_commit(&self, _now: Now) -> bool {
-        self.pending.len() >= PENDING_MAX
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= RECORDS
     }
 
     fn commit(&mut self, now: Now, next_offset: i64) {
+        self.asked = Default::default();
         let mut disk = self.disk.disk();
         if disk.holder != self.holder {
             return;

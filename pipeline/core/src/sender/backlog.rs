@@ -25,7 +25,7 @@ impl Backlog {
         self.bytes = self.bytes.saturating_add(more.bytes);
     }
 
-    fn remove(&mut self, less: Self) {
+    pub(super) fn take(&mut self, less: Self) {
         self.count = self.count.saturating_sub(less.count);
         self.bytes = if self.count == 0 { 0 } else { self.bytes.saturating_sub(less.bytes) };
     }
@@ -43,7 +43,7 @@ impl Sessions {
     /// Less waits in a session.
     pub(super) fn wait_no_more(&mut self, session: SessionIndex, less: Backlog) {
         let state = self.get_mut(session);
-        state.backlog.remove(less);
+        state.backlog.take(less);
         let tenant = state.tenant.clone();
         self.remove_from_tenant(&tenant, less);
     }
@@ -80,7 +80,7 @@ impl Sessions {
 
     fn remove_from_tenant(&mut self, tenant: &str, less: Backlog) {
         if let Some(backlog) = self.tenants.get_mut(tenant) {
-            backlog.remove(less);
+            backlog.take(less);
             if backlog.count == 0 {
                 self.tenants.remove(tenant);
             }

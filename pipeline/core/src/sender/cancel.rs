@@ -121,7 +121,7 @@ impl Sender {
         let Some(part) = self.partitions.get(&partition).filter(|part| part.is_live()) else { return };
         let is_reached = match part.open.get(&id) {
             Some(open) => part.is_canceled(&id, &open.command.session_id),
-            None => part.local.kept(&id).is_some_and(|kept| part.is_canceled(&id, &kept.session_id)),
+            None => part.local.spot(&id).is_some_and(|spot| part.is_canceled(&id, &spot.session_id)),
         };
         if !is_reached {
             return;
@@ -153,7 +153,7 @@ impl Sender {
                 }
                 let Some((at_ms, id)) = part.cancel_order.pop_front() else { break };
                 let is_same = part.cancels.get(&id).is_some_and(|canceled| canceled.at_ms == at_ms);
-                if is_same && !part.open.contains_key(&id) && part.local.kept(&id).is_none() {
+                if is_same && !part.open.contains_key(&id) && part.local.spot(&id).is_none() {
                     let (key, epoch) = (Key::Cancel(id), part.epoch);
                     out.push(Effect::Append { partition: *n, epoch, key, entry: None, urgent: false });
                 }

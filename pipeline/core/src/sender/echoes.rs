@@ -173,7 +173,7 @@ impl Sender {
     /// The same for all that the local state remembers.
     pub(super) fn restore_candidates(&mut self, partition: i32) {
         let since_ms = self.span().remembered_since_ms();
-        let Some(part) = self.partitions.get(&partition) else { return };
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
         for (id, done) in part.local.ended_since(since_ms) {
             self.restore_candidate(partition, id, &done);
         }

@@ -126,7 +126,7 @@ impl Sender {
         let known = part.local.known(&id);
         let known_hash = match (part.open.get(&id), &known) {
             (Some(open), _) => open.body_hash,
-            (None, Some(Known::Open(kept))) => kept.body_hash,
+            (None, Some(Known::Open(spot))) => spot.body_hash,
             (None, Some(Known::Done(done))) => done.body_hash,
             (None, None) => return false,
         };
@@ -149,7 +149,7 @@ impl Sender {
             }
         } else if self.open(partition, &id).is_some() {
             self.publish_accepted(partition, id, token, out);
-        } else if let Some(Known::Open(kept)) = known
+        } else if let Some(kept) = self.partitions.get(&partition).and_then(|part| part.local.kept(&id))
             && let Some(open) = self.open_of(partition, id, &kept)
         {
             self.publish(partition, id, &open, accepted(&open), token, out);

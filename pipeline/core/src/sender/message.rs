@@ -182,6 +182,8 @@ pub(super) struct Open {
     /// Place in its session's queue.
     pub(super) rank: i64,
     pub(super) place: Place,
+    /// The local state keeps a former owner's acceptance of it, ours being on its way.
+    pub(super) is_anothers_kept: bool,
     /// It is to leave memory once its Accepted record is read back; counted among the parked already.
     pub(super) parked: bool,
     /// Binding of its session when it was accepted, if that was known.
@@ -250,6 +252,7 @@ impl Open {
             rank: 0,
             place: Place::Queue,
             command,
+            is_anothers_kept: false,
             parked: false,
             binding_epoch: None,
             traceparent: None,

@@ -108,6 +108,8 @@ struct Partition {
     rates_told: BTreeSet<SessionIndex>,
     /// Sessions whose backlog is looked through for messages that are to end.
     sweeps: VecDeque<sweep::Sweep>,
+    /// Looks through the queues for messages whose time is up.
+    expiry_sweep: park::ExpirySweep,
     /// When the next step of a sweep is due, wall µs.
     sweep_at_us: i64,
     /// Cancels in the log of messages that are not done.
@@ -148,6 +150,7 @@ impl Partition {
             local_floor_us: i64::MAX,
             rates_told: BTreeSet::new(),
             sweeps: VecDeque::new(),
+            expiry_sweep: park::ExpirySweep::default(),
             sweep_at_us: i64::MIN,
             cancels: HashMap::new(),
             cancel_order: VecDeque::new(),
@@ -170,7 +173,8 @@ impl Partition {
 
     /// When something of what is not in memory is to be looked at, wall µs.
     fn floor_us(&self) -> i64 {
-        if self.sweeps.is_empty() { self.local_floor_us } else { self.local_floor_us.min(self.sweep_at_us) }
+        let floor_us = self.local_floor_us.min(self.expiry_sweep.at_us);
+        if self.sweeps.is_empty() { floor_us } else { floor_us.min(self.sweep_at_us) }
     }
 
     /// Whether decisions are made on it.

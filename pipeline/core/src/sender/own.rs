@@ -67,6 +67,7 @@ impl Sender {
     /// Takes from the local state what is in memory besides: all of it is as of where the ledger is read from.
     fn resume(&mut self, partition: i32) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
+        part.local.take_up();
         part.position = part.local.position();
         for (id, epoch, entry) in part.local.states() {
             part.strays.entry(id).or_default().take(epoch, entry);
@@ -184,7 +185,8 @@ impl Sender {
             return;
         };
         let entry = LedgerEntry {
-            kind: EntryKind::Identity,
+            // Its key tells what it is.
+            kind: EntryKind::Fence,
             epoch: part.epoch,
             at: self.now.wall_ms(),
             owner: Some(self.rng.name()),

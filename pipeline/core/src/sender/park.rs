@@ -4,23 +4,39 @@
 use uuid::Uuid;
 
 use super::backlog::Backlog;
-use super::kept::{Kept, Place};
+use super::kept::{Kept, Place, Spot};
 use super::message::{Lane, Open, Stage};
 use super::session::SessionIndex;
-use super::{Effect, Partition, Phase, Sender, shared};
+use super::{Effect, Partition, Phase, Sender};
 
 /// Messages brought to memory, or looked at, in one step of a timer.
 const PER_STEP: usize = 64;
 
+/// Messages looked at in one queue: those behind one that lives longer are found as well.
+const HEADS: usize = 16;
+/// Pause between two steps of one round.
+const PAUSE_US: i64 = 10_000;
+
+/// Looks at the heads of all queues in turn. Messages whose requests do not say when they expire do so in the order
+/// of their queue, so that they need no entry of their own.
+#[derive(Debug, Default)]
+pub(super) struct ExpirySweep {
+    /// When it goes on, wall µs.
+    pub(super) at_us: i64,
+    /// The session it has come to in this round.
+    after: Option<std::sync::Arc<str>>,
+}
+
 impl Partition {
     /// Keeps an open message, of which the log tells.
-    pub(super) fn keep(&mut self, id: Uuid, kept: &Kept) {
+    pub(super) fn keep(&mut self, id: Uuid, kept: Kept) {
+        if let Place::Calendar(at_us) = kept.place {
+            self.local_floor_us = self.local_floor_us.min(at_us);
+        }
+        if kept.is_timed {
+            self.local_floor_us = self.local_floor_us.min(kept.expires_at_us);
+        }
         self.local.keep(id, kept);
-        let due_us = match kept.place {
-            Place::Calendar(at_us) => at_us.min(kept.expires_at_us),
-            Place::Queue => kept.expires_at_us,
-        };
-        self.local_floor_us = self.local_floor_us.min(due_us);
     }
 
     /// The rank of the request at `offset`, or one behind all that were given if that would stand before some.
@@ -102,19 +118,20 @@ impl Sender {
         let few =
             resident < most.div_ceil(2) || (starves && resident < self.settings.session_resident_held_max);
         let partition = state.partition;
-        let live = self.partitions.get(&partition).filter(|part| part.is_live());
-        let Some(part) = live.filter(|_| parked.count > 0 && few) else { return false };
         let session_id = state.id.clone();
+        let live = self.partitions.get_mut(&partition).filter(|part| part.is_live());
+        let Some(part) = live.filter(|_| parked.count > 0 && few) else { return false };
         let wanted = most.saturating_sub(resident).max(most.div_ceil(2));
         let found = part.local.queued(&session_id, lane, parked.loaded_to, wanted);
-        for (rank, id) in &found {
-            self.sessions.get_mut(session).parked[lane as usize].loaded_to = Some((*rank, *id));
-            if self.load(partition, *id) {
-                self.queue_up_quietly(partition, *id);
-                self.arm(partition, *id);
+        let more = found.len() == wanted;
+        for (rank, id, kept) in found {
+            self.sessions.get_mut(session).parked[lane as usize].loaded_to = Some((rank, id));
+            if self.load_kept(partition, id, &kept) {
+                self.queue_up_quietly(partition, id);
+                self.arm(partition, id);
             }
         }
-        found.len() == wanted
+        more
     }
 
     /// As [`Sender::queue_up`], by who offers the session himself.
@@ -135,7 +152,14 @@ impl Sender {
             return false;
         };
         let Some(kept) = part.local.kept(&id) else { return false };
-        let Some(mut open) = self.open_of(partition, id, &kept) else { return false };
+        self.load_kept(partition, id, &kept)
+    }
+
+    fn load_kept(&mut self, partition: i32, id: Uuid, kept: &Kept) -> bool {
+        if self.open(partition, &id).is_some() {
+            return false;
+        }
+        let Some(mut open) = self.open_of(partition, id, kept) else { return false };
         open.in_backlog = true;
         if kept.place == Place::Queue {
             self.sessions.get_mut(open.session).count_parked(open.lane, -1);
@@ -165,39 +189,37 @@ impl Sender {
             expires_at_us: kept.expires_at_us,
             accepted_read: true,
             canceled,
-            ..Open::new(session, command.into(), shared(&kept.recipient), id)
+            ..Open::new(session, command, kept.recipient.clone(), id)
         })
     }
 
     /// A parked message has ended: it counts no longer.
-    pub(super) fn forget_parked(&mut self, partition: i32, kept: &Kept) {
-        let session = self.sessions.of(&kept.session_id, partition);
-        self.sessions.wait_no_more(session, Backlog::one(kept.command.len()));
+    pub(super) fn forget_parked(&mut self, partition: i32, spot: &Spot) {
+        let session = self.sessions.of(&spot.session_id, partition);
+        self.sessions.wait_no_more(session, Backlog::one(spot.bytes));
         let state = self.sessions.get_mut(session);
-        if kept.place == Place::Queue {
-            state.count_parked(kept.lane, -1);
+        if spot.place == Place::Queue {
+            state.count_parked(spot.lane, -1);
         }
     }
 
     /// What the local state holds of a partition that is ours now: who has messages waiting there.
     pub(super) fn count_backlogs(&mut self, partition: i32) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
-        let (queues, calendar) = (part.local.queues(), part.local.calendar());
-        part.local
-            .set_open_count(queues.iter().map(|queue| queue.waits.count).sum::<usize>() + calendar.len());
-        part.rank = queues.iter().map(|queue| queue.last_rank).max().unwrap_or(0).max(part.rank);
+        part.local.is_whole();
+        let waiting = part.local.waiting();
+        let last_rank = waiting.iter().map(|(_, waiting)| waiting.last_rank).max();
+        part.rank = part.rank.max(last_rank.unwrap_or(0));
         part.local_floor_us = part.local.next_time_us();
         self.floor_us = self.floor_us.min(part.local_floor_us);
-        for queue in queues {
-            let session = self.sessions.of(&queue.session_id, partition);
-            let state = self.sessions.get_mut(session);
-            state.parked[queue.lane as usize] =
-                super::session::Parked { count: queue.waits.count, loaded_to: None };
-            self.sessions.wait(session, queue.waits);
-        }
-        for (session_id, bytes) in calendar {
+        for (session_id, waiting) in waiting {
             let session = self.sessions.of(&session_id, partition);
-            self.sessions.wait(session, Backlog::one(bytes));
+            for (lane, backlog) in Lane::ALL.into_iter().zip(waiting.lanes) {
+                self.sessions.get_mut(session).parked[lane as usize] =
+                    super::session::Parked { count: backlog.count, loaded_to: None };
+                self.sessions.wait(session, backlog);
+            }
+            self.sessions.wait(session, waiting.calendar);
         }
     }
 
@@ -211,7 +233,10 @@ impl Sender {
             if !part.sweeps.is_empty() && part.sweep_at_us <= now_us {
                 self.run_sweep(partition, out);
             }
-            let Some(part) = self.partitions.get(&partition).filter(|part| part.local_floor_us <= now_us)
+            if self.partitions.get(&partition).is_some_and(|part| part.expiry_sweep.at_us <= now_us) {
+                self.sweep_expired(partition, out);
+            }
+            let Some(part) = self.partitions.get_mut(&partition).filter(|part| part.local_floor_us <= now_us)
             else {
                 continue;
             };
@@ -239,17 +264,48 @@ impl Sender {
         part.local.forget(&id, &kept);
         kept.place = Place::Queue;
         kept.rank = part.next_rank(kept.request_offset);
-        part.local.keep(id, &kept);
-        let session = self.sessions.of(&kept.session_id, partition);
+        let spot = kept.spot.clone();
+        part.keep(id, kept);
+        let session = self.sessions.of(&spot.session_id, partition);
         if let Some(open) = self.open_mut(partition, &id) {
-            (open.place, open.rank) = (kept.place, kept.rank);
+            (open.place, open.rank) = (spot.place, spot.rank);
             if open.stage == Stage::Waiting && !open.queued && open.unread == 0 {
                 self.requeue(partition, id);
             }
             return;
         }
-        self.sessions.get_mut(session).count_parked(kept.lane, 1);
+        self.sessions.get_mut(session).count_parked(spot.lane, 1);
         self.offer(session);
+    }
+
+    /// One step of the look for messages whose time is up.
+    fn sweep_expired(&mut self, partition: i32, out: &mut Vec<Effect>) {
+        let (now_us, pause_us) = (self.now.wall_us, self.after_us(self.settings.expiry_sweep_ms));
+        let Some(part) = self.partitions.get_mut(&partition) else { return };
+        let after = part.expiry_sweep.after.take();
+        let sessions = part.local.waiting_behind(after.as_deref(), PER_STEP);
+        let ends = sessions.len() < PER_STEP;
+        let after = sessions.last().cloned().filter(|_| !ends);
+        part.expiry_sweep = ExpirySweep { at_us: if ends { pause_us } else { now_us + PAUSE_US }, after };
+        for session_id in sessions {
+            let session = self.sessions.of(&session_id, partition);
+            for lane in Lane::ALL {
+                let parked = self.sessions.get(session).parked[lane as usize];
+                let Some(part) = self.partitions.get_mut(&partition).filter(|_| parked.count > 0) else {
+                    continue;
+                };
+                let heads = part.local.queued(&session_id, lane, parked.loaded_to, HEADS);
+                let expired = heads.iter().filter(|(_, _, kept)| kept.expires_at_us <= now_us);
+                for id in expired.map(|(_, id, _)| *id).collect::<Vec<_>>() {
+                    self.load(partition, id);
+                    self.look_again(partition, id, out);
+                    if let Some(part) = self.partitions.get_mut(&partition) {
+                        // There may be more behind them.
+                        part.expiry_sweep.at_us = now_us + PAUSE_US;
+                    }
+                }
+            }
+        }
     }
 
     fn expire(&mut self, partition: i32, at_us: i64, id: Uuid, out: &mut Vec<Effect>) {

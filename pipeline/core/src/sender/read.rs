@@ -10,7 +10,7 @@ use super::cancel::Canceled;
 use super::done::{Done, Echoed};
 use super::facts::Fact;
 use super::intake::{accepted, fact_of};
-use super::kept::{Kept, Place};
+use super::kept::{Kept, Place, Spot};
 use super::ledger::{Key, Read};
 use super::local::{Identity, Known};
 use super::message::{Open, Stage};
@@ -129,11 +129,13 @@ impl Sender {
                 open.unread = open.unread.saturating_sub(1);
                 let mut offsets = std::mem::take(&mut open.repeats);
                 offsets.insert(0, open.request_offset);
-                let kept = Kept::of(open);
-                if let Some(another) = part.local.kept(&id) {
+                let kept = Kept::of(open, self.sessions.get(open.session).id.clone());
+                if std::mem::take(&mut open.is_anothers_kept)
+                    && let Some(another) = part.local.spot(&id)
+                {
                     part.local.forget(&id, &another);
                 }
-                part.keep(id, &kept);
+                part.keep(id, kept);
                 for offset in offsets {
                     let token = Token::Intake { partition, epoch: writer, offset };
                     self.publish_accepted(partition, id, token, out);
@@ -170,7 +172,7 @@ impl Sender {
         let live = part.is_live();
         // Behind what was brought to memory from its queue already.
         open.rank = if live { part.next_rank(open.request_offset) } else { open.rank };
-        part.keep(id, &Kept::of(&open));
+        part.keep(id, Kept::of(&open, self.sessions.get(open.session).id.clone()));
         part.rank = part.rank.max(open.rank);
         if live {
             open.recorded = part.strays.remove(&id).unwrap_or_default();
@@ -193,16 +195,18 @@ impl Sender {
         let mut theirs = self.open_from(partition, id, command, entry);
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         if part.local.known(&id).is_none()
-            && let Some(ours) = part.open.get(&id)
+            && let Some(ours) = part.open.get_mut(&id)
         {
             theirs.rank = ours.rank;
-            part.keep(id, &Kept::of(&theirs));
+            ours.is_anothers_kept = true;
+            part.keep(id, Kept::of(&theirs, self.sessions.get(theirs.session).id.clone()));
         }
     }
 
     /// A former owner had accepted what we are refusing: its word stands before ours, which is void.
     fn overrule(&mut self, partition: i32, id: Uuid, command: Arc<OutboundCommand>, entry: &LedgerEntry) {
         let accepted = self.open_from(partition, id, command, entry);
+        let session_id = self.sessions.get(accepted.session).id.clone();
         if let Some(open) = self.open_mut(partition, &id) {
             let refused = std::mem::replace(open, accepted);
             open.request_offset = refused.request_offset;
@@ -210,9 +214,9 @@ impl Sender {
             open.refusal = refused.refusal;
             open.unread = refused.unread;
             open.stage = refused.stage;
-            let kept = Kept::of(open);
+            let kept = Kept::of(open, session_id);
             if let Some(part) = self.partitions.get_mut(&partition) {
-                part.keep(id, &kept);
+                part.keep(id, kept);
             }
         }
     }
@@ -250,9 +254,9 @@ impl Sender {
         let Some(part) = self.partitions.get_mut(&partition).filter(|part| part.epoch != writer) else {
             return;
         };
-        if let Some(kept) = part.local.kept(&id) {
-            part.local.forget(&id, &kept);
-            self.close_kept(partition, id, &kept);
+        if let Some(spot) = part.local.spot(&id) {
+            part.local.forget(&id, &spot);
+            self.close_kept(partition, id, &spot);
         }
         self.close(partition, id);
     }
@@ -284,7 +288,7 @@ impl Sender {
         }
         let leftovers = part.keys_of(id, known.as_ref());
         let done = done_of(&entry);
-        part.local.finish(id, &done, known.as_ref());
+        part.local.finish(id, done.clone(), known.as_ref());
         if forgets && part.phase == Phase::Restoring {
             part.local.forget_done(&id);
         }
@@ -296,19 +300,19 @@ impl Sender {
         for key in leftovers {
             self.tombstone(partition, key, out);
         }
-        if let Some(Known::Open(kept)) = known {
-            self.close_kept(partition, id, &kept);
+        if let Some(Known::Open(spot)) = known {
+            self.close_kept(partition, id, &spot);
         }
         self.close(partition, id);
         self.pump(out);
     }
 
     /// An open message that the local state kept is so no longer.
-    fn close_kept(&mut self, partition: i32, id: Uuid, kept: &Kept) {
+    fn close_kept(&mut self, partition: i32, id: Uuid, spot: &Spot) {
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         part.strays.remove(&id);
         if part.is_live() && !part.open.contains_key(&id) {
-            self.forget_parked(partition, kept);
+            self.forget_parked(partition, spot);
         }
     }
 
@@ -370,7 +374,7 @@ impl Sender {
                 self.tombstone(partition, Key::State(id, state_epoch), out);
                 return;
             }
-            part.local.put_state(&id, state_epoch, &entry);
+            part.local.put_state(&id, state_epoch, entry.clone());
             let stray = part.strays.entry(id).or_default();
             if restoring {
                 // Its Accepted record may stand further on: a former owner's late append replaces the earlier one.
@@ -380,7 +384,7 @@ impl Sender {
             }
             return;
         };
-        part.local.put_state(&id, state_epoch, &entry);
+        part.local.put_state(&id, state_epoch, entry);
         if state_epoch == epoch {
             open.unread = open.unread.saturating_sub(1);
             self.look_again(partition, id, out);

@@ -72,6 +72,9 @@ pub struct Settings {
     pub session_resident_held_max: usize,
     /// Messages in memory in all, about, of this process.
     pub resident_max: usize,
+    /// How often the queues are looked through for messages whose time is up though their requests did not say when,
+    /// milliseconds.
+    pub expiry_sweep_ms: u64,
     /// Messages that may wait in one session; more are refused with `queue_full`.
     pub session_backlog_max: usize,
     /// Bytes of requests that may wait in one session.
@@ -131,6 +134,7 @@ impl Default for Settings {
             session_resident_min: 8,
             session_resident_held_max: 4_096,
             resident_max: 100_000,
+            expiry_sweep_ms: 30_000,
             session_backlog_max: 1_000_000,
             session_backlog_bytes_max: 4 * 1024 * 1024 * 1024,
             session_backlog_s_max: 90 * 86_400,

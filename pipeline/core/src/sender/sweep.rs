@@ -76,15 +76,15 @@ impl Sender {
         let Some(part) = self.partitions.get(&partition) else { return false };
         let accepted = match part.open.get(id) {
             Some(open) => Some((open.accepted_at_ms, open.binding_epoch)),
-            None => part.local.kept(id).map(|kept| (kept.accepted_at_ms, kept.binding_epoch)),
+            None => part.local.spot(id).map(|spot| (spot.accepted_at_ms, spot.binding_epoch)),
         };
         accepted.is_some_and(|(at_ms, binding)| self.sessions.get(session).has_outlived(at_ms, binding))
     }
 
     /// The messages a sweep looks at now, and where it goes on.
-    fn part_of(&self, partition: i32, sweep: &Sweep) -> (Vec<Uuid>, Option<Part>) {
-        let state = self.sessions.get(sweep.session);
-        let Some(part) = self.partitions.get(&partition) else { return (Vec::new(), None) };
+    fn part_of(&mut self, partition: i32, sweep: &Sweep) -> (Vec<Uuid>, Option<Part>) {
+        let session_id = self.sessions.get(sweep.session).id.clone();
+        let Some(part) = self.partitions.get_mut(&partition) else { return (Vec::new(), None) };
         match sweep.part {
             Part::Memory => {
                 let mut waiting: Vec<(i64, Uuid)> = part
@@ -98,16 +98,16 @@ impl Sender {
                 (waiting.into_iter().map(|(_, id)| id).collect(), sweep.part.next())
             }
             Part::Queue(lane, after) => {
-                let found = part.local.queued(&state.id, lane, after, PER_STEP);
+                let found = part.local.queued(&session_id, lane, after, PER_STEP);
                 let at = if found.len() < PER_STEP {
                     sweep.part.next()
                 } else {
-                    Some(Part::Queue(lane, found.last().copied()))
+                    Some(Part::Queue(lane, found.last().map(|(rank, id, _)| (*rank, *id))))
                 };
-                (found.into_iter().map(|(_, id)| id).collect(), at)
+                (found.into_iter().map(|(_, id, _)| id).collect(), at)
             }
             Part::Calendar(after) => {
-                let (found, last) = part.local.calendar_of(&state.id, after, PER_STEP);
+                let (found, last) = part.local.calendar_of(&session_id, after, PER_STEP);
                 (found, last.map(|last| Part::Calendar(Some(last))))
             }
         }

@@ -3,6 +3,7 @@
 
 mod limits;
 mod operator;
+mod park;
 mod world;
 
 use sluice_core::outcome::{Outcome, ThrottleScope};

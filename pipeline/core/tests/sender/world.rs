@@ -133,6 +133,10 @@ impl World {
         self.input(Input::Session { session_id: id.into(), config: Some(Box::new(session)) });
     }
 
+    pub(crate) fn delete(&mut self, id: &str) {
+        self.input(Input::Session { session_id: id.into(), config: None });
+    }
+
     pub(crate) fn condition(&mut self, id: &str, condition: SessionCondition) {
         self.input(Input::Condition { session_id: id.into(), condition });
     }

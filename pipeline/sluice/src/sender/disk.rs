@@ -121,8 +121,9 @@ impl Disk {
             };
             let keyspace = self.keyspace(partition)?;
             let mark = read_mark(&keyspace)?;
-            let open = keyspace.prefix([b'q']).count() + keyspace.prefix([b't']).count();
-            let done = keyspace.prefix([b'e']).count();
+            let keys = |kind: u8| keyspace.prefix([kind]).map(|pair| pair.size().unwrap_or(0));
+            let open = keys(local::OPEN_KINDS[0]).count() + keys(local::OPEN_KINDS[1]).count();
+            let done = keys(local::ENDED_KIND).map(|bytes| bytes as usize / local::ENDED_BYTES).sum();
             all.push(Holding { partition, mark, open, done, bytes: keyspace.disk_space() });
         }
         all.sort_unstable_by_key(|holding| holding.partition);
