@@ -5,7 +5,7 @@ use sluice_core::sender::{Call, Input};
 use sluice_schemas::{ContentType, MessageStatus, Source, Status};
 use uuid::Uuid;
 
-use crate::provider::Made;
+use crate::provider::{Arrival, Made};
 use crate::world::{At, Event, World};
 
 impl World {
@@ -28,7 +28,12 @@ impl World {
 
     /// A call comes to the provider, which takes the message if it has ids for it.
     pub(crate) fn arrive(&mut self, made: &Made, ids: Option<[String; 2]>) {
-        self.arrivals.push((made.call.session_id.clone(), self.now_us));
+        let Call { session_id, recipient, .. } = &*made.call;
+        self.arrivals.push(Arrival {
+            session_id: session_id.clone(),
+            recipient: recipient.clone(),
+            at_us: self.now_us,
+        });
         self.check_rate(&made.call);
         let Some(ids) = ids else { return };
         self.note(|| format!("PROVIDER takes {} as {ids:?}", made.call.message_id));

@@ -299,7 +299,8 @@ impl World {
         let ahead = self.count_waiting(2);
         // The widest interval of a limit, also with a burst and two calls at once.
         let interval_ms = |limit: &RateLimit| limit.per_ms / i64::from((limit.count - limit.burst).max(1));
-        let limits = self.sessions[2].config.limits.iter();
+        let config = &self.sessions[2].config;
+        let limits = config.limits.iter().chain(&config.pair_limits);
         let interval_ms = limits.map(interval_ms).max().unwrap_or(1_000).max(1_000);
         self.run_until(self.now_us + PROBE_US + ahead as i64 * interval_ms * 1000);
         self.check_submitted(id, "beside a paused and a down session");
@@ -318,6 +319,13 @@ impl World {
         self.log.compact(self.now_us);
         let probes: Vec<_> = (0..3).map(|session| self.probe(session, session + 1)).collect();
         self.pass(400);
+        // A long queue at a slow limit takes its time.
+        for _ in 0..5 {
+            if self.is_settled() {
+                break;
+            }
+            self.pass(300);
+        }
         for id in probes {
             self.check_submitted(id, "at rest");
         }

@@ -40,6 +40,9 @@ pub(crate) fn settings(rng: &mut Rng) -> Settings {
         intake_records_max: 8,
         session_backlog_max: if rng.chance(50) { 15 } else { 150 },
         bridge_candidates_max: if rng.chance(50) { 6 } else { 1_000 },
+        slowing_max: 4,
+        slowing_recovery_ms: 10_000,
+        session_pairs_max: 4,
         circuit_failures: 3,
         circuit_sessions_min: 2,
         circuit_open_ms: 1_000,
@@ -137,6 +140,14 @@ pub(crate) fn limits(rng: &mut Rng) -> Vec<RateLimit> {
     }
 }
 
+fn pair_limits(rng: &mut Rng) -> Vec<RateLimit> {
+    match rng.below(10) {
+        0..2 => vec![RateLimit { count: 1, per_ms: 6_000, burst: 1 }],
+        2 => vec![RateLimit { count: 3, per_ms: 10_000, burst: 2 }],
+        _ => vec![],
+    }
+}
+
 fn config(rng: &mut Rng, urls: usize, slots: u32) -> SessionConfig {
     let limits = limits(rng);
     let policies = [InDoubtPolicy::Resend, InDoubtPolicy::Fail, InDoubtPolicy::Hold];
@@ -147,7 +158,7 @@ fn config(rng: &mut Rng, urls: usize, slots: u32) -> SessionConfig {
         base_url: format!("http://{}", rng.below(urls)),
         base_url_in_flight_max: Some(slots),
         limits,
-        pair_limits: vec![],
+        pair_limits: pair_limits(rng),
         max_in_flight: 1 + rng.below(2) as u32,
         in_doubt_policy: policies[rng.below(3)],
         tenant_weight: 1,

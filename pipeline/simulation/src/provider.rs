@@ -1,5 +1,7 @@
 //! The provider: takes messages or does not, and answers the truth, something else, or nothing.
 
+use std::sync::Arc;
+
 use sluice_core::outcome::{Outcome, ThrottleScope};
 use sluice_core::sender::Call;
 use sluice_schemas::Connection;
@@ -28,6 +30,14 @@ pub(crate) struct Acceptance {
     pub(crate) request_offset: i64,
     pub(crate) provider_id: String,
     pub(crate) whatsapp_id: String,
+}
+
+/// A call that came to the provider, whatever became of it.
+pub(crate) struct Arrival {
+    pub(crate) session_id: Arc<str>,
+    pub(crate) recipient: Arc<str>,
+    /// True time, µs.
+    pub(crate) at_us: i64,
 }
 
 /// What it is like for a while.

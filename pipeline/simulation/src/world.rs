@@ -1,7 +1,6 @@
 //! The world around the senders: one ledger partition, its topics, a group, a provider, and time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use sluice_core::sender::ledger::Key;
 use sluice_core::sender::{Effect, Input, Planted, Request as Asked, SessionCondition, Settings, Token};
@@ -11,7 +10,7 @@ use uuid::Uuid;
 use crate::log::Log;
 use crate::owner::{Owner, START_US};
 use crate::plan::{Line, Request, sessions, settings};
-use crate::provider::{Made, Mood, Provider};
+use crate::provider::{Arrival, Made, Mood, Provider};
 use crate::rng::Rng;
 
 /// Clocks of two owners differ by at most this much.
@@ -83,10 +82,9 @@ pub(crate) struct World {
     pub(crate) provider: Provider,
     pub(crate) sessions: Vec<Line>,
     pub(crate) settings: Settings,
-    /// Calls that came to the provider: session, true time.
     /// How far wall clocks have jumped, in all, µs.
     pub(crate) jumped_us: i64,
-    pub(crate) arrivals: Vec<(Arc<str>, i64)>,
+    pub(crate) arrivals: Vec<Arrival>,
     /// When each claim was written, true time, µs.
     pub(crate) claimed_us: HashMap<(i64, i64), i64>,
     /// Attempts used per message and the request it was accepted from.

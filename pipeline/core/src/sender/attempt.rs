@@ -105,6 +105,8 @@ impl Sender {
         };
         let now = self.now;
         let claim_ttl_us = self.claim_ttl_us();
+        let call_end_us =
+            self.after_us(self.settings.claim_ttl_ms.saturating_add(self.settings.call_timeout_ms));
         let call = CallId(self.next_call);
         self.next_call += 1;
         let Some(part) = self.partitions.get_mut(&partition) else { return };
@@ -115,7 +117,7 @@ impl Sender {
         let needs_bridge = config.needs_bridge && open.command.command == Command::Send;
         session.reserved = session.reserved.saturating_sub(1);
         session.buckets.take(now.wall_us);
-        session.pairs.take(&open.recipient, now.wall_us);
+        session.pairs.take(&open.recipient, now.wall_us, call_end_us);
         open.stage = Stage::Calling(call, claim);
         let attempt = open.attempts + 1;
         out.push(Effect::Call(Box::new(Call {

@@ -23,10 +23,18 @@ pub(super) struct Pairs {
     limits: Option<Vec<RateLimit>>,
     in_flight_max: u32,
     known: HashMap<Arc<str>, Buckets>,
+    /// Calls under way, and when the latest of them will have ended: no more at once than the limits can bear.
+    under_way: HashMap<Arc<str>, UnderWay>,
     /// Claims of a former owner counted before the limits were known.
     uncounted: Vec<(Arc<str>, i64)>,
     /// Full ones are looked for at this size.
     tidy_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    calls: u32,
+    end_us: i64,
 }
 
 impl Pairs {
@@ -64,14 +72,21 @@ impl Pairs {
             return i64::MIN;
         }
         match self.known.get(recipient) {
-            Some(buckets) => buckets.ready_at_us(0),
+            Some(buckets) => {
+                let under_way = self.under_way.get(recipient);
+                let full = under_way.filter(|under_way| under_way.calls >= buckets.in_flight_max());
+                buckets.ready_at_us(0).max(full.map_or(i64::MIN, |under_way| under_way.end_us))
+            }
             None if self.known.len() < pairs_max => i64::MIN,
             None => self.known.values().map(Buckets::full_at_us).min().unwrap_or(i64::MIN),
         }
     }
 
-    /// Counts a send that starts now.
-    pub(super) fn take(&mut self, recipient: &Arc<str>, now_us: i64) {
+    /// Counts a send that starts now and will have ended at `end_us`.
+    pub(super) fn take(&mut self, recipient: &Arc<str>, now_us: i64, end_us: i64) {
+        let under_way = self.under_way.entry(recipient.clone()).or_default();
+        under_way.calls += 1;
+        under_way.end_us = under_way.end_us.max(end_us);
         if self.is_limited() {
             if self.known.len() >= self.tidy_at.max(TIDY_FROM) {
                 self.known.retain(|_, buckets| buckets.full_at_us() > now_us);
@@ -107,6 +122,12 @@ impl Pairs {
 
     /// The provider may have counted the latest send to `recipient` as late as `at_us`.
     pub(super) fn arrived_by(&mut self, recipient: &str, at_us: i64) {
+        if let Some(under_way) = self.under_way.get_mut(recipient) {
+            under_way.calls = under_way.calls.saturating_sub(1);
+            if under_way.calls == 0 {
+                self.under_way.remove(recipient);
+            }
+        }
         if let Some(buckets) = self.known.get_mut(recipient) {
             buckets.arrived_by(at_us);
         }
@@ -195,7 +216,7 @@ mod tests {
     fn a_pair_waits_and_no_other_does() {
         let mut pairs = pairs(&[META]);
         let (a, b): (Arc<str>, Arc<str>) = ("+1".into(), "+2".into());
-        pairs.take(&a, 1_000_000);
+        pairs.take(&a, 1_000_000, 1_000_000);
         assert_eq!(pairs.ready_at_us(&a, 10), 7_000_000);
         assert!(pairs.ready_at_us(&b, 10) <= 1_000_000);
         pairs.arrived_by(&a, 2_000_000);
@@ -206,8 +227,8 @@ mod tests {
     fn what_a_former_owner_used_stays_used_whenever_the_limits_become_known() {
         let mut former = pairs(&[META]);
         let (a, b): (Arc<str>, Arc<str>) = ("+1".into(), "+2".into());
-        former.take(&a, 1_000_000);
-        former.take(&b, 1_500_000);
+        former.take(&a, 1_000_000, 1_000_000);
+        former.take(&b, 1_500_000, 1_500_000);
         let told = former.tats(1_500_000);
         let mut early = pairs(&[META]);
         early.restore(&told, 2_000_000);
@@ -227,8 +248,8 @@ mod tests {
     #[test]
     fn a_full_memory_makes_new_pairs_wait_for_room() {
         let mut pairs = pairs(&[META]);
-        pairs.take(&"+1".into(), 0);
-        pairs.take(&"+2".into(), 1_000_000);
+        pairs.take(&"+1".into(), 0, 0);
+        pairs.take(&"+2".into(), 1_000_000, 1_000_000);
         assert_eq!(pairs.ready_at_us("+3", 2), 6_000_000);
         pairs.tidy(6_000_000);
         assert!(pairs.ready_at_us("+3", 2) <= 6_000_000);
@@ -243,7 +264,8 @@ mod tests {
             let mut times = Vec::new();
             for (n, gap) in gaps.into_iter().enumerate() {
                 now += gap;
-                pairs.take(&format!("+{n}").into(), now);
+                pairs.take(&format!("+{n}").into(), now, now);
+                pairs.arrived_by(&format!("+{n}"), now);
                 times.push(now);
                 let recent = times.iter().filter(|at| **at > now - 6_000_000).count();
                 prop_assert!(pairs.len() <= (2 * recent).max(TIDY_FROM) * 2, "{} for {recent}", pairs.len());
@@ -263,7 +285,8 @@ mod tests {
             let mut now = 0;
             for (to, gap, changes_owner) in sends {
                 now = (now + gap).max(pairs.ready_at_us(&names[to], 100));
-                pairs.take(&names[to], now);
+                pairs.take(&names[to], now, now);
+                pairs.arrived_by(&names[to], now);
                 sent[to].push(now);
                 if changes_owner {
                     let mut next = Pairs::default();

@@ -34,6 +34,7 @@ faults! {
     IgnoreFence, "ignore-fence", "an owner goes on though it has read a fence above its own";
     SharedStateKey, "shared-state-key", "all epochs write a message's state under one key; the last record counts";
     TatNotRestored, "tat-not-restored", "what the ledger says of used limits is not taken over";
+    PairNotRestored, "pair-not-restored", "what the ledger says of a recipient's used limits is not taken over";
     ThrottleNotRestored, "throttle-not-restored", "what the ledger says of a throttled session is not taken over";
     OpenClaimUncounted, "open-claim-uncounted", "a former owner's open claim is not counted against the limits";
     OpenClaimForgotten, "open-claim-forgotten", "a former owner's open claim is taken for unused";

@@ -263,9 +263,13 @@ impl Sender {
 
     /// Takes over what a record says of its session's limits.
     fn restore_limits(&mut self, partition: i32, session: SessionIndex, entry: &LedgerEntry) {
-        let tats = if self.planted(Planted::TatNotRestored) { &[] } else { entry.tats.as_slice() };
+        let mut tats = std::borrow::Cow::from(&entry.tats);
+        if self.planted(Planted::TatNotRestored) || self.planted(Planted::PairNotRestored) {
+            let pairs = self.planted(Planted::PairNotRestored);
+            tats.to_mut().retain(|tat| tat.contains('=') != pairs);
+        }
         let throttled_until = entry.throttled_until.filter(|_| !self.planted(Planted::ThrottleNotRestored));
-        self.sessions.get_mut(session).restore_tats(tats, throttled_until, self.now.wall_us);
+        self.sessions.get_mut(session).restore_tats(&tats, throttled_until, self.now.wall_us);
         if let Some(part) = self.partitions.get_mut(&partition) {
             part.rates_told.insert(session);
         }

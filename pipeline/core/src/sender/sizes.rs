@@ -16,6 +16,8 @@ pub struct Sizes {
     pub session_backlog: usize,
     /// Attempts that an echo may be of.
     pub bridge_candidates: usize,
+    /// Recipients remembered for their pair limits.
+    pub pairs: usize,
     /// Times at which something is looked at.
     pub timers: usize,
 }
@@ -35,6 +37,7 @@ impl Sender {
         }
         for session in self.sessions.all() {
             sizes.session_backlog = sizes.session_backlog.max(session.backlog.count);
+            sizes.pairs += session.pairs.len();
             sizes.bridge_candidates += session.bridge.len();
         }
         sizes

@@ -2,10 +2,11 @@
 
 use sluice_core::outcome::Outcome;
 use sluice_core::sender::Call;
+use sluice_schemas::RateLimit;
 use uuid::Uuid;
 
 use crate::plan::Line;
-use crate::provider::Made;
+use crate::provider::{Arrival, Made};
 use crate::world::{SKEW_US, World};
 
 /// Owners hear of new limits this late at most, and calls decided before come this late to the provider.
@@ -89,21 +90,32 @@ impl World {
         words.any(|word| word.source == sluice_schemas::Source::Operator && super::is_of(word, id))
     }
 
-    /// No window holds more calls at the provider than the limit, whoever made them.
+    /// No window holds more calls at the provider than the limit, of the session or of one recipient, whoever made them.
     pub(crate) fn check_rate(&mut self, call: &Call) {
         let Some(line) = self.sessions.iter().find(|line| *line.id == *call.session_id) else { return };
-        let judged_us = line.limited_us.saturating_add(RELIMIT_US);
-        let times: Vec<i64> =
-            self.arrivals.iter().filter(|(id, _)| *id == call.session_id).map(|(_, at)| *at).collect();
-        let slack_us = SKEW_US + self.jumped_us;
-        let over = line.config.limits.iter().find(|limit| {
-            let count = limit.count as usize;
-            let first = times.len().checked_sub(count + 1).map(|at| times[at]);
-            let first = first.filter(|first| *first >= judged_us);
-            first.is_some_and(|first| self.now_us - first < limit.per_ms * 1000 - slack_us)
-        });
-        if let Some(limit) = over {
+        let its = self.arrivals.iter().filter(|arrival| arrival.session_id == call.session_id);
+        let to_pair = its.clone().filter(|arrival| arrival.recipient == call.recipient);
+        let since_us = line.limited_us.saturating_add(RELIMIT_US);
+        let over = self.over(&line.config.limits, its, since_us);
+        let over = over.or_else(|| self.over(&line.config.pair_limits, to_pair, i64::MIN));
+        if let Some(limit) = over.cloned() {
             self.fail(format!("a window over the limit {limit:?} of {}", call.session_id));
         }
+    }
+
+    /// The limit that the latest of `arrivals` is over, in a window that began after `since_us`.
+    fn over<'a>(
+        &self,
+        limits: &'a [RateLimit],
+        arrivals: impl Iterator<Item = &'a Arrival>,
+        since_us: i64,
+    ) -> Option<&'a RateLimit> {
+        let times: Vec<i64> = arrivals.map(|arrival| arrival.at_us).collect();
+        let slack_us = SKEW_US + self.jumped_us;
+        limits.iter().find(|limit| {
+            let first = times.len().checked_sub(limit.count as usize + 1).map(|at| times[at]);
+            let first = first.filter(|first| *first >= since_us);
+            first.is_some_and(|first| self.now_us - first < limit.per_ms * 1000 - slack_us)
+        })
     }
 }

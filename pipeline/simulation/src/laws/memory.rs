@@ -5,6 +5,9 @@ use crate::world::World;
 /// Requests given at once before an owner can say that it has enough.
 pub(crate) const READ_AT_ONCE: usize = 3;
 
+/// Recipients of one session from which on the sender forgets those it need not remember.
+const PAIRS_TIDIED_FROM: usize = 64;
+
 impl World {
     pub(crate) fn check_memory(&mut self, owner: usize) {
         let Some(sender) = self.owners[owner].sender.as_ref() else { return };
@@ -21,6 +24,8 @@ impl World {
             Some("messages wait in a session beyond the bound")
         } else if sizes.idle_resident > self.idle_resident_max() + intake_max {
             Some("messages that only wait are in memory beyond the bound")
+        } else if sizes.pairs > (self.sessions.len() + 1) * (PAIRS_TIDIED_FROM + 1) {
+            Some("recipients are remembered beyond the bound")
         } else if sizes.timers > sizes.resident + 2 * (self.sessions.len() + 2) {
             Some("more timers than messages and sessions")
         } else {

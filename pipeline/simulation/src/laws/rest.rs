@@ -17,6 +17,12 @@ impl World {
         }
     }
 
+    /// Whether nothing waits but what is in doubt.
+    pub(crate) fn is_settled(&self) -> bool {
+        let owner = self.group.and_then(|owner| self.owners[owner].sender.as_ref());
+        owner.map(|sender| sender.gauges()).is_some_and(|gauges| gauges.open == gauges.in_doubt)
+    }
+
     /// Everything is settled and everything is free.
     pub(crate) fn check_rest(&mut self) {
         if self.broken.is_some() {
