@@ -68,6 +68,16 @@ impl Chat {
         self.in_line.contains(&true)
     }
 
+    /// What has ended stays so, also when the wall clock is set back: nothing would look at the chat again.
+    pub(super) fn end_holds(&mut self, now_us: i64) {
+        if self.throttled_until_us <= now_us {
+            self.throttled_until_us = i64::MIN;
+        }
+        for hold in self.holds.iter_mut().filter(|hold| hold.until_us <= now_us) {
+            hold.until_us = i64::MIN;
+        }
+    }
+
     /// Takes the head of `asked`, or of the lane of the chat that must not wait longer behind it.
     pub(super) fn take_turn(&mut self, asked: Lane, now_us: i64, share_min: u32) -> Option<(Lane, Uuid)> {
         let ready = self.ready_lanes(now_us);
@@ -173,6 +183,18 @@ mod tests {
         assert_eq!(first_ready(&chat, 0), None);
         chat.release(id(3));
         assert_eq!(chat.take(Lane::Normal), Some(id(1)));
+    }
+
+    #[test]
+    fn a_hold_that_has_ended_is_over_also_when_the_clock_is_set_back() {
+        let mut chat = Chat::default();
+        chat.push(Lane::Normal, id(1));
+        chat.hold(Lane::Normal, id(9), 100);
+        chat.throttle(120);
+        chat.end_holds(110);
+        assert_eq!(chat.ready_lanes(90), [false; 3], "the recipient still waits");
+        chat.end_holds(120);
+        assert_eq!(chat.ready_lanes(90), [false, true, false]);
     }
 
     #[test]

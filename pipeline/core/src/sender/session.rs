@@ -277,6 +277,9 @@ impl Session {
         let mut next_us: Option<i64> = None;
         let mut kept = Vec::new();
         for key in std::mem::take(&mut self.held_chats) {
+            if let Some(chat) = self.chats.get_mut(&key) {
+                chat.end_holds(now_us);
+            }
             self.ready_chat(&key, now_us);
             if let Some(until) = self.chats.get(&key).and_then(|chat| chat.held_until_us(now_us)) {
                 next_us = Some(next_us.map_or(until, |next| next.min(until)));
