@@ -3,10 +3,14 @@
 //! `cargo run --release -p sluice-benches -- sender|webhook`. The programs under test run as processes of their
 //! own, so that CPU and memory are theirs alone; every run verifies that every message arrived.
 
+mod arrivals;
 mod backlog;
 mod floor_sender;
 mod floor_webhook;
 mod idle;
+mod isolation;
+mod limiter;
+mod limiter_phases;
 mod process;
 mod report;
 mod sender;
@@ -41,6 +45,12 @@ enum Bench {
     Backlog(backlog::Args),
     /// Sessions that have nothing to send: what they cost in memory.
     Idle(idle::Args),
+    /// How long messages of quiet sessions wait: alone, beside saturated sessions, beside ones whose provider hangs.
+    /// Fails if p99 beside others is more than twice that alone.
+    Isolation(isolation::Args),
+    /// Sessions with a backlog, two senders and hand-overs: no window over a limit, and how much of it is used.
+    /// Fails if a window is over its limit, or less than 99 % is used outside the case of kill -9.
+    Limiter(limiter::Args),
     /// The floor of `sender`, as a process of its own.
     #[command(hide = true)]
     FloorSender(floor_sender::Args),
@@ -87,6 +97,8 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Bench::Webhook(load) => runtime.block_on(webhook::run(&load))?,
         Bench::Backlog(args) => runtime.block_on(backlog::run(&args))?,
         Bench::Idle(args) => runtime.block_on(idle::run(&args))?,
+        Bench::Isolation(args) => runtime.block_on(isolation::run(&args))?,
+        Bench::Limiter(args) => runtime.block_on(limiter::run(&args))?,
         Bench::FloorSender(args) => runtime.block_on(floor_sender::run(args))?,
         Bench::FloorWebhook(args) => runtime.block_on(floor_webhook::run(args))?,
     }

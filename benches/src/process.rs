@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -70,6 +70,18 @@ impl Program {
     pub(crate) fn kill9(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to stop (SIGTERM), and waits until it has.
+    pub(crate) async fn stop(&mut self, limit: Duration) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("pid")?, rustix::process::Signal::TERM)?;
+        let end = Instant::now() + limit;
+        while self.child.try_wait()?.is_none() {
+            anyhow::ensure!(Instant::now() < end, "it did not stop in {limit:?}:\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Ok(())
     }
 

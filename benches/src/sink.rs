@@ -31,7 +31,8 @@ pub(crate) fn text(n: usize) -> String {
     format!("{n}:{}", now_us())
 }
 
-fn now_us() -> u64 {
+/// The wall clock, µs.
+pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(0))
 }
 
@@ -76,14 +77,9 @@ impl Sink {
     }
 }
 
-async fn take(State(sink): State<Sink>, body: String) -> ([(&'static str, &'static str); 1], String) {
-    let number = body
-        .split_once("\"text\":\"")
-        .and_then(|(_, rest)| rest.split_once('"'))
-        .and_then(|(text, _)| text.split_once(':'))
-        .and_then(|(n, at)| Some((n.parse::<usize>().ok()?, at.parse::<u64>().ok()?)));
+async fn take(State(sink): State<Sink>, body: String) -> Answer {
     let mut arrived = sink.lock();
-    if let Some((n, at)) = number
+    if let Some((n, at)) = read_text(&body)
         && n < arrived.seen.len()
     {
         if std::mem::replace(&mut arrived.seen[n], true) {
@@ -95,6 +91,21 @@ async fn take(State(sink): State<Sink>, body: String) -> ([(&'static str, &'stat
     }
     let id = arrived.count;
     drop(arrived);
+    answer(id)
+}
+
+/// An answer as Wasender gives it.
+pub(crate) type Answer = ([(&'static str, &'static str); 1], String);
+
+/// Number and stamp of the message in a call's body.
+pub(crate) fn read_text(body: &str) -> Option<(usize, u64)> {
+    let (_, rest) = body.split_once("\"text\":\"")?;
+    let (n, at) = rest.split_once('"')?.0.split_once(':')?;
+    Some((n.parse().ok()?, at.parse().ok()?))
+}
+
+/// Says that a message was taken, under this id.
+pub(crate) fn answer(id: usize) -> Answer {
     let body =
         format!("{{\"success\":true,\"data\":{{\"msgId\":{id},\"jid\":\"+1\",\"status\":\"in_progress\"}}}}");
     ([("content-type", "application/json")], body)

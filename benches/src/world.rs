@@ -20,6 +20,8 @@ use sluice_schemas::{Account, Command, ContentType, OutboundCommand, Provider, R
 pub(crate) const KEY_ENV: &str = "SLUICE_BENCH_API_KEY";
 /// Webhook secret of every session.
 pub(crate) const WEBHOOK_SECRET: &str = "bench-webhook-secret";
+/// Account of sessions that need no other.
+pub(crate) const ACCOUNT: &str = "bench";
 const WEBHOOK_SECRET_ENV: &str = "SLUICE_BENCH_WEBHOOK_SECRET";
 
 /// One set of topics on the shared broker.
@@ -73,8 +75,17 @@ impl World {
 
     /// One account at `base_url` and sessions with limits that never bind.
     pub(crate) async fn put_sessions(&self, base_url: &str, sessions: usize) -> Result<()> {
+        self.put_account(ACCOUNT, base_url).await?;
+        for n in 0..sessions {
+            self.put_session(&session_id(n), RateLimit { count: 100_000, per_ms: 1_000, burst: 50_000 })?;
+        }
+        self.flush().await
+    }
+
+    /// An account at `base_url`.
+    pub(crate) async fn put_account(&self, account_id: &str, base_url: &str) -> Result<()> {
         let account = Account {
-            account_id: "bench".into(),
+            account_id: account_id.to_owned(),
             tenant_id: "bench".into(),
             provider: Provider::Wasender,
             base_url: base_url.to_owned(),
@@ -82,15 +93,21 @@ impl World {
             ..Account::default()
         };
         let value = self.codecs.codec(Topic::Accounts).encode(&account);
-        self.write(Topic::Accounts, "bench", &value).await?;
-        for n in 0..sessions {
-            self.put_session(&session_id(n), RateLimit { count: 100_000, per_ms: 1_000, burst: 50_000 })?;
-        }
-        self.flush().await
+        self.write(Topic::Accounts, account_id, &value).await
     }
 
     /// One session more, without waiting.
     pub(crate) fn put_session(&self, session_id: &str, limit: RateLimit) -> Result<()> {
+        self.put_session_of(ACCOUNT, session_id, vec![limit])
+    }
+
+    /// One session more of an account, without waiting.
+    pub(crate) fn put_session_of(
+        &self,
+        account_id: &str,
+        session_id: &str,
+        limits: Vec<RateLimit>,
+    ) -> Result<()> {
         let secret = |name: &str, env: &str| Secret {
             name: name.to_owned(),
             reference: Some(format!("env:{env}")),
@@ -99,10 +116,10 @@ impl World {
         let session = Session {
             session_id: session_id.to_owned(),
             tenant_id: "bench".into(),
-            account_id: "bench".into(),
+            account_id: account_id.to_owned(),
             provider: Provider::Wasender,
             secrets: vec![secret("api_key", KEY_ENV), secret("webhook_secret", WEBHOOK_SECRET_ENV)],
-            limits: vec![limit],
+            limits,
             max_in_flight: Some(1),
             updated_at: 1,
             ..Session::default()
