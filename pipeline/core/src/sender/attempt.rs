@@ -41,6 +41,7 @@ impl Sender {
             claim_seq: Some(seq),
             attempt: Some(as_i32(open.attempts)),
             status_offset: Some(status_offset),
+            reason: open.is_resent.then(|| RESEND.to_owned()),
             tats: session.tats(&open.recipient, now.wall_us),
             throttled_until: throttled_ms(session.throttled_until_us, now.wall_us),
             ..LedgerEntry::default()

@@ -182,6 +182,9 @@ pub(super) struct Open {
     /// Place in its session's queue.
     pub(super) rank: i64,
     pub(super) place: Place,
+    /// An attempt of it was given up without evidence and it is sent again: its echo may be that attempt's. Every
+    /// later record of it says so, for the owners to come.
+    pub(super) is_resent: bool,
     /// The local state keeps a former owner's acceptance of it, ours being on its way.
     pub(super) is_anothers_kept: bool,
     /// It is to leave memory once its Accepted record is read back; counted among the parked already.
@@ -252,6 +255,7 @@ impl Open {
             rank: 0,
             place: Place::Queue,
             command,
+            is_resent: false,
             is_anothers_kept: false,
             parked: false,
             binding_epoch: None,

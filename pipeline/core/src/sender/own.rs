@@ -242,6 +242,11 @@ impl Sender {
         let (forgets_cancel, uncounted) =
             (self.planted(Planted::CancelNotRestored), self.planted(Planted::OpenClaimUncounted));
         let open = self.open_mut(partition, &id)?;
+        open.is_resent = entry.reason.as_deref() == Some(RESEND);
+        if open.is_resent {
+            self.add_candidate(partition, id, entry.at, super::bridge::Stage::Rival);
+        }
+        let open = self.open_mut(partition, &id)?;
         open.attempts = u32::try_from(entry.attempt.unwrap_or(0)).unwrap_or(0);
         open.canceled |= entry.canceled && !forgets_cancel;
         match entry.kind {
@@ -276,9 +281,6 @@ impl Sender {
                 None
             }
             _ => {
-                if entry.reason.as_deref() == Some(RESEND) {
-                    self.add_candidate(partition, id, entry.at, super::bridge::Stage::Rival);
-                }
                 let open = self.open_mut(partition, &id)?;
                 open.stage =
                     Stage::Retrying { not_before_us: entry.not_before.unwrap_or(0).saturating_mul(1000) };

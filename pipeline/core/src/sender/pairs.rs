@@ -31,6 +31,9 @@ pub(super) struct Pairs {
     tidy_at: usize,
 }
 
+/// Pause between two looks at whether a call to a recipient has ended, µs.
+const LOOK_US: i64 = 250_000;
+
 #[derive(Debug, Default)]
 struct UnderWay {
     calls: u32,
@@ -79,6 +82,17 @@ impl Pairs {
             }
             None if self.known.len() < pairs_max => i64::MIN,
             None => self.known.values().map(Buckets::full_at_us).min().unwrap_or(i64::MIN),
+        }
+    }
+
+    /// When to look again at a message that has to wait until `ready_at_us`: a call under way may end long before the
+    /// latest time it can.
+    fn look_again_at_us(&self, recipient: &str, ready_at_us: i64, now_us: i64) -> i64 {
+        match (self.under_way.get(recipient), self.known.get(recipient)) {
+            (Some(under_way), Some(buckets)) if under_way.end_us >= ready_at_us => {
+                buckets.ready_at_us(0).max(now_us.saturating_add(LOOK_US)).min(ready_at_us)
+            }
+            _ => ready_at_us,
         }
     }
 
@@ -192,9 +206,10 @@ impl Sender {
         let chat = state.chats.entry(open.chat.clone()).or_default();
         chat.release(id);
         chat.push_front(open.lane, id);
-        chat.throttle(ready_at_us);
+        let look_at_us = state.pairs.look_again_at_us(&open.recipient, ready_at_us, now_us);
+        chat.throttle(look_at_us);
         state.note_held_chat(open.chat.clone());
-        self.wake_session(session, ready_at_us);
+        self.wake_session(session, look_at_us);
         true
     }
 }

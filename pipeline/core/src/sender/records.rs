@@ -4,6 +4,7 @@ use sluice_schemas::{EntryKind, LedgerEntry};
 use uuid::Uuid;
 
 use super::attempt::ceil_ms;
+use super::doubt::RESEND;
 use super::ledger::Key;
 use super::message::{Doubt, End, Stage, Unsent};
 use super::{Effect, Planted, Sender};
@@ -36,6 +37,8 @@ impl Sender {
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.stage = Stage::Retrying { not_before_us };
         open.unread += 1;
+        open.is_resent |= reason == RESEND;
+        let reason = if open.is_resent { RESEND } else { reason };
         open.recorded.note(epoch);
         let (attempts, session, canceled) = (open.attempts, open.session, open.canceled);
         let recipient = open.recipient.clone();
@@ -104,6 +107,7 @@ impl Sender {
             attempt: Some(as_i32(open.attempts)),
             status_offset: Some(status_offset),
             not_before: Some(doubt.decide_at_ms),
+            reason: open.is_resent.then(|| RESEND.to_owned()),
             tats: state.tats(&open.recipient, now.wall_us),
             throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
             canceled: open.canceled,
