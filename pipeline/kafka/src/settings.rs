@@ -77,7 +77,7 @@ impl Default for Settings {
             tail_fetch_wait_max_ms: 100,
             prefetch_kbytes_max: 4096,
             session_timeout_ms: 15_000,
-            heartbeat_interval_ms: 500,
+            heartbeat_interval_ms: 300,
             max_poll_interval_ms: 120_000,
             request_timeout_ms: 10_000,
         }

@@ -25,6 +25,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// frequent than that would not be.
 const WAKE: Duration = Duration::from_millis(100);
 
+/// How long after a partition is wanted back its owner is told. Librdkafka joins a group at most once a second, and a
+/// newcomer, for whom it is wanted back, has just joined: it could not join again, to take it, before.
+const NOTICE: Duration = Duration::from_millis(900);
+
 /// Polls without a record in one turn, at most: a flood of log lines must not keep the owner waiting.
 const SERVED_MAX: usize = 1_000;
 
@@ -90,6 +94,8 @@ struct Thread {
     more: bool,
     /// When librdkafka's main thread was last woken.
     woken: Instant,
+    /// Partitions wanted back, and when their owner is to be told.
+    wanted_back: Option<(Instant, Vec<Partition>)>,
     closing: Option<(Instant, Vec<oneshot::Sender<()>>)>,
 }
 
@@ -112,6 +118,7 @@ impl Start {
             choked: false,
             more: false,
             woken: Instant::now(),
+            wanted_back: None,
             closing: None,
         };
         std::thread::Builder::new().name("kafka-group".to_owned()).spawn(move || thread.run()).map(drop)
@@ -130,6 +137,7 @@ impl Thread {
             }
             self.poll();
             self.wake_native();
+            self.ask_back(Instant::now());
             self.expire_commits(Instant::now());
             let flow = self.outbox.flush();
             if self.choked && self.outbox.is_relaxed() {
@@ -434,19 +442,9 @@ impl Thread {
                 let event = Event::Assigned(assigned.collect());
                 self.outbox.push(event);
             }
-            Callback::Revoking(mut partitions) => {
-                // One that is not held (lost before) has nobody to release it.
-                partitions.retain(|partition| self.held.contains_key(partition));
-                for partition in &partitions {
-                    if let Some(held) = self.held.get_mut(partition) {
-                        held.revoking = Some(Release::Wanted);
-                    }
-                }
-                if partitions.is_empty() {
-                    self.native.context().unassign(&self.native, &[]);
-                } else {
-                    self.outbox.push(Event::Revoking(partitions));
-                }
+            Callback::Revoking(partitions) => {
+                let (_, wanted) = self.wanted_back.get_or_insert((Instant::now() + NOTICE, Vec::new()));
+                wanted.extend(partitions);
             }
             Callback::Lost(partitions) => {
                 for partition in &partitions {
@@ -456,6 +454,24 @@ impl Thread {
                     self.outbox.push(Event::Lost(partitions));
                 }
             }
+        }
+    }
+
+    /// Tells the owner what is wanted back, once it is time or the thread is to end.
+    fn ask_back(&mut self, now: Instant) {
+        let due = |(at, _): &mut (Instant, Vec<Partition>)| *at <= now || self.closing.is_some();
+        let Some((_, mut partitions)) = self.wanted_back.take_if(due) else { return };
+        // One that is not held (lost before) has nobody to release it.
+        partitions.retain(|partition| self.held.contains_key(partition));
+        for partition in &partitions {
+            if let Some(held) = self.held.get_mut(partition) {
+                held.revoking = Some(Release::Wanted);
+            }
+        }
+        if partitions.is_empty() {
+            self.native.context().unassign(&self.native, &[]);
+        } else {
+            self.outbox.push(Event::Revoking(partitions));
         }
     }
 
