@@ -52,9 +52,14 @@ impl Program {
         Ok(Usage { cpu_us: ticks * 1_000_000 / per_second, peak_kib })
     }
 
-    /// Its log so far, for errors.
+    /// Its log so far.
+    pub(crate) fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The end of its log, for errors.
     pub(crate) fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }

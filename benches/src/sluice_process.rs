@@ -42,6 +42,16 @@ impl SluiceSender {
         value.and_then(|value| value.parse().ok()).unwrap_or(0.0)
     }
 
+    /// The longest that a partition took to be taken over, seconds, as its log tells.
+    pub(crate) fn longest_restore_s(&self) -> f64 {
+        let text = self.program.log_text();
+        let took = text.split("\"took_ms\":").skip(1).filter_map(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<f64>().ok()
+        });
+        took.fold(0.0, f64::max) / 1_000.0
+    }
+
     /// Waits until a line of its metrics is at least `wanted`; how long that took.
     pub(crate) async fn reaches(&self, line: &str, wanted: f64, limit: Duration) -> Result<Duration> {
         let begun = Instant::now();

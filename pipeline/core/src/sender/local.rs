@@ -14,6 +14,10 @@ use uuid::Uuid;
 use super::backlog::Backlog;
 use super::done::Done;
 use super::kept::{Kept, Place, Spot};
+use super::keys::{
+    IDENTITY, LEFTOVERS, POSITION, id_at, id_key, kind, long_at, ordered, place_key, queue_key, rank_and_id,
+    state_key, text_key, time_key,
+};
 use super::ledger::Key;
 use super::message::Lane;
 use super::store::{Pair, Store};
@@ -22,41 +26,14 @@ use crate::time::Now;
 /// Changes when what is under the keys changes: a store of another format is not resumed.
 pub const FORMAT: u32 = 2;
 
-/// First byte of the keys of each kind.
-mod kind {
-    /// `id`: a message, open or done.
-    pub(super) const MESSAGE: u8 = b'm';
-    /// `session 0 lane rank id`: an open message in its session's queue.
-    pub(super) const QUEUE: u8 = b'q';
-    /// `time id`: an open message that is to be sent later.
-    pub(super) const CALENDAR: u8 = b't';
-    /// `time id`: the end of an open message's time, when its request says it.
-    pub(super) const EXPIRY: u8 = b'x';
-    /// `time id`: messages that were done up to this time.
-    pub(super) const ENDED: u8 = b'e';
-    /// `session`: how much waits in it.
-    pub(super) const COUNTS: u8 = b'n';
-    /// `id epoch`: what the log holds under an `s/` key.
-    pub(super) const STATE: u8 = b's';
-    /// `id`: a cancel of a message that is not done.
-    pub(super) const CANCEL: u8 = b'c';
-    /// `session`: its rate, as ledger records tell it.
-    pub(super) const RATE: u8 = b'r';
-    /// The single records.
-    pub(super) const SINGLE: u8 = b'z';
-}
-
-/// First bytes of the keys of which there is one per open message, for those who look at a store from outside.
-pub const OPEN_KINDS: [u8; 2] = [kind::QUEUE, kind::CALENDAR];
 /// First byte of the keys whose values list messages that are done, and how many bytes each takes there.
 pub const ENDED_KIND: u8 = kind::ENDED;
+
 /// See [`ENDED_KIND`].
 pub const ENDED_BYTES: usize = 24;
 
-const POSITION: &[u8] = &[kind::SINGLE, b'p'];
-const IDENTITY: &[u8] = &[kind::SINGLE, b'i'];
-/// Ledger keys that Done made superfluous and whose tombstones have not been met.
-const LEFTOVERS: &[u8] = &[kind::SINGLE, b'l'];
+/// First bytes of the keys of which there is one per open message, for those who look at a store from outside.
+pub const OPEN_KINDS: [u8; 2] = [kind::QUEUE, kind::CALENDAR];
 /// What is read at once when all of a kind is read.
 const CHUNK: usize = 1_000;
 /// Messages and states that are not written into the store yet, at most.
@@ -662,59 +639,6 @@ fn read_known(value: &[u8]) -> Result<Known, wire::Error> {
     }
 }
 
-/// Order of bytes is order of numbers.
-fn ordered(number: i64) -> [u8; 8] {
-    (number as u64 ^ (1 << 63)).to_be_bytes()
-}
-
-fn long_at(key: &[u8], at: usize) -> Option<i64> {
-    let bytes: [u8; 8] = key.get(at..at + 8)?.try_into().ok()?;
-    Some((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)
-}
-
-fn id_at(key: &[u8], at: usize) -> Option<Uuid> {
-    Uuid::from_slice(key.get(at..at + 16)?).ok()
-}
-
-fn id_key(kind: u8, id: &Uuid) -> [u8; 17] {
-    let mut key = [kind; 17];
-    key[1..].copy_from_slice(id.as_bytes());
-    key
-}
-
-fn time_key(kind: u8, at: i64, id: &Uuid) -> [u8; 25] {
-    let mut key = [kind; 25];
-    key[1..9].copy_from_slice(&ordered(at));
-    key[9..].copy_from_slice(id.as_bytes());
-    key
-}
-
-fn state_key(id: &Uuid, epoch: i64) -> [u8; 25] {
-    let mut key = [kind::STATE; 25];
-    key[1..17].copy_from_slice(id.as_bytes());
-    key[17..].copy_from_slice(&ordered(epoch));
-    key
-}
-
-fn text_key(kind: u8, text: &str) -> Vec<u8> {
-    [&[kind], text.as_bytes()].concat()
-}
-
-fn queue_key(session_id: &str, lane: Lane, rank: i64, id: &Uuid) -> Vec<u8> {
-    let mut key = text_key(kind::QUEUE, session_id);
-    key.extend_from_slice(&[0, lane as u8]);
-    key.extend_from_slice(&ordered(rank));
-    key.extend_from_slice(id.as_bytes());
-    key
-}
-
-fn place_key(id: &Uuid, spot: &Spot) -> Vec<u8> {
-    match spot.place {
-        Place::Queue => queue_key(&spot.session_id, spot.lane, spot.rank, id),
-        Place::Calendar(at_us) => time_key(kind::CALENDAR, at_us, id).to_vec(),
-    }
-}
-
 /// Enough of an id to tell it from a million others, nearly always.
 fn mark_of(id: &Uuid) -> u64 {
     id.as_u64_pair().1
@@ -742,10 +666,4 @@ fn read_waiting(value: &[u8]) -> Result<Waiting, wire::Error> {
     };
     let (lanes, calendar) = ([backlog()?, backlog()?, backlog()?], backlog()?);
     Ok(Waiting { lanes, calendar, last_rank: from.long("last_rank")? })
-}
-
-/// The number and the id at the end of a key.
-fn rank_and_id(key: &[u8]) -> Option<(i64, Uuid)> {
-    let at = key.len().checked_sub(24)?;
-    Some((long_at(key, at)?, id_at(key, at + 8)?))
 }

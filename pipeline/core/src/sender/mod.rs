@@ -25,6 +25,7 @@ mod intake_window;
 mod io;
 mod judge;
 mod kept;
+mod keys;
 mod lanes;
 pub mod ledger;
 pub mod local;

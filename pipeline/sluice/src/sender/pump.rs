@@ -320,7 +320,9 @@ impl Pump {
                 if let Note::Restored { partition, .. } = &note
                     && let Some(since) = self.taking_over.remove(partition)
                 {
-                    self.deps.metrics.restore_seconds.observe(since.elapsed().as_secs_f64());
+                    let took = since.elapsed();
+                    self.deps.metrics.restore_seconds.observe(took.as_secs_f64());
+                    tracing::info!(partition, took_ms = took.as_millis(), "ledger read");
                 }
                 notes::take(&self.deps.metrics, &note);
             }
