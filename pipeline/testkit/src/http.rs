@@ -28,14 +28,44 @@ pub(crate) fn get(url: &str) -> Result<(u16, String)> {
         TcpStream::connect_timeout(&address, LIMIT).with_context(|| format!("connect to {url}"))?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
-    // HTTP/1.0: the end of the connection is the end of the body, so there are no chunks to put together.
+    // HTTP/1.0: the end of the connection is the end of the body. Some servers send a long one in chunks all the same.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {authority}\r\nAccept: */*\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(BODY_BYTES_MAX).read_to_end(&mut answer).with_context(|| format!("read {url}"))?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{url} is not HTTP"))?;
     match head.split_whitespace().nth(1).map(str::parse) {
-        Some(Ok(status)) if head.starts_with("HTTP/1.") => Ok((status, body.to_owned())),
+        Some(Ok(status)) if head.starts_with("HTTP/1.") => {
+            let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+            let body = if is_chunked { unchunked(body) } else { Some(body.to_owned()) };
+            Ok((status, body.with_context(|| format!("{url} sent chunks that are none"))?))
+        }
         _ => bail!("{url} is not HTTP"),
+    }
+}
+
+/// The chunks of a body put together (RFC 9112, section 7.1); none if they are no chunks, or cut short.
+fn unchunked(mut rest: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, chunk) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(chunk.get(..size)?);
+        rest = chunk.get(size..)?.strip_prefix("\r\n")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unchunked;
+
+    #[test]
+    fn chunks_are_put_together_and_a_body_cut_short_is_none() {
+        assert_eq!(unchunked("4\r\n[\"a\"\r\n2;x=y\r\n,1\r\n0\r\n\r\n").as_deref(), Some("[\"a\",1"));
+        assert_eq!(unchunked("5\r\n[1]"), None);
+        assert_eq!(unchunked("[]"), None);
     }
 }
