@@ -59,6 +59,13 @@ enum Bench {
     FloorWebhook(floor_webhook::Args),
 }
 
+/// Where a sender keeps its local state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Store {
+    Disk,
+    Memory,
+}
+
 /// How much, how often.
 #[derive(Debug, Clone, clap::Args)]
 struct Load {
@@ -71,6 +78,9 @@ struct Load {
     /// Sessions the messages are spread over.
     #[arg(long, default_value_t = 200)]
     sessions: usize,
+    /// Where the sender keeps its local state.
+    #[arg(long, value_enum, default_value_t = Store::Disk)]
+    store: Store,
     /// Calls or webhooks at once.
     #[arg(long, default_value_t = 200)]
     concurrency: usize,

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use sluice_schemas::topics::Topic;
 
-use crate::Load;
 use crate::process::Program;
 use crate::report::{self, Run};
 use crate::sink::Sink;
 use crate::world::World;
+use crate::{Load, Store};
 
 const LIMIT: Duration = Duration::from_secs(180);
 /// The program goes on a little after the last call: acks, ledger, offsets. All of that is its cost too.
@@ -110,10 +110,11 @@ async fn start(load: &Load, subject: &Subject, world: &World, sink: &Sink, resul
                 "SLUICE__SENDER__DECISIONS__BASE_URL_IN_FLIGHT_MAX".into(),
                 load.concurrency.to_string(),
             ));
-            env.push((
-                "SLUICE__SENDER__STORE__DIRECTORY".into(),
-                world.store_directory().to_string_lossy().into_owned(),
-            ));
+            let directory = match load.store {
+                Store::Disk => world.store_directory().to_string_lossy().into_owned(),
+                Store::Memory => String::new(),
+            };
+            env.push(("SLUICE__SENDER__STORE__DIRECTORY".into(), directory));
             Program::start("sluice-sender", &["run".into(), "sender".into()], &env)?
         }
     };

@@ -322,7 +322,11 @@ impl Pump {
                 {
                     let took = since.elapsed();
                     self.deps.metrics.restore_seconds.observe(took.as_secs_f64());
-                    tracing::info!(partition, took_ms = took.as_millis(), "ledger read");
+                    tracing::info!(
+                        partition,
+                        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                        "ledger read"
+                    );
                 }
                 notes::take(&self.deps.metrics, &note);
             }
