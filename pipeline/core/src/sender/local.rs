@@ -104,7 +104,7 @@ pub(super) struct Local {
     waiting_changed: HashSet<Arc<str>>,
     /// Messages that were done, on their way out: the key they stand under, and those left.
     ending: Option<(Vec<u8>, Ended)>,
-    /// First bytes of the ids in the store, while it is made anew.
+    /// Half of each id in the store, while it is made anew; what is not here is not there.
     seen: Option<HashSet<u64>>,
     /// Open messages.
     open_count: usize,

@@ -4,6 +4,7 @@
 use uuid::Uuid;
 
 use super::backlog::Backlog;
+use super::chat::Chat;
 use super::kept::{Kept, Place, Spot};
 use super::message::{Lane, Open, Stage};
 use super::session::SessionIndex;
@@ -127,23 +128,12 @@ impl Sender {
         for (rank, id, kept) in found {
             self.sessions.get_mut(session).parked[lane as usize].loaded_to = Some((rank, id));
             if self.load_kept(partition, id, &kept) {
-                self.queue_up_quietly(partition, id);
+                // The session is offered by who refills it.
+                self.stand_in_chat(partition, id, Chat::push);
                 self.arm(partition, id);
             }
         }
         more
-    }
-
-    /// As [`Sender::queue_up`], by who offers the session himself.
-    fn queue_up_quietly(&mut self, partition: i32, id: Uuid) {
-        let now_us = self.now.wall_us;
-        let Some(open) = self.open_mut(partition, &id) else { return };
-        open.queued = true;
-        let (session, chat, lane) = (open.session, open.chat.clone(), open.lane);
-        let state = self.sessions.get_mut(session);
-        state.count_queued(lane, 1);
-        state.chats.entry(chat.clone()).or_default().push(lane, id);
-        state.ready_chat(&chat, now_us);
     }
 
     /// Brings a parked message to memory; false if it is there already, or not open.

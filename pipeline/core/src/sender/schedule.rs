@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use super::backlog::Backlog;
 use super::bulkhead::BulkheadIndex;
+use super::chat::Chat;
 use super::facts::{Fact, error};
-use super::message::{End, Next, Stage, Unsent};
+use super::message::{End, Lane, Next, Stage, Unsent};
 use super::rate::Buckets;
 use super::session::SessionIndex;
 use super::{Effect, Phase, Planted, Sender, SessionCondition, SessionConfig};
@@ -37,26 +38,20 @@ impl Sender {
             self.sessions.get_mut(session).count_parked(lane, 1);
             return;
         }
-        self.queue_up(partition, id);
+        self.stand_in_chat(partition, id, if back { Chat::push_front } else { Chat::push });
+        self.offer(session);
     }
 
-    /// Puts a message into its chat's queue.
-    pub(super) fn queue_up(&mut self, partition: i32, id: Uuid) {
+    /// Puts a message into its chat's queue, at the end or the head as `push` does.
+    pub(super) fn stand_in_chat(&mut self, partition: i32, id: Uuid, push: fn(&mut Chat, Lane, Uuid)) {
         let now_us = self.now.wall_us;
         let Some(open) = self.open_mut(partition, &id) else { return };
-        let back = open.attempts > 0 || !open.recorded.epochs.is_empty();
         open.queued = true;
         let (session, chat, lane) = (open.session, open.chat.clone(), open.lane);
         let state = self.sessions.get_mut(session);
         state.count_queued(lane, 1);
-        let queue = state.chats.entry(chat.clone()).or_default();
-        if back {
-            queue.push_front(lane, id);
-        } else {
-            queue.push(lane, id);
-        }
+        push(state.chats.entry(chat.clone()).or_default(), lane, id);
         state.ready_chat(&chat, now_us);
-        self.offer(session);
     }
 
     /// Sets when a waiting message is looked at next: its time, its end, or the end of patience with an

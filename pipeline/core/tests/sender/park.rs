@@ -1,6 +1,11 @@
 //! The laws of messages that wait outside memory.
 
-use sluice_core::sender::SessionCondition;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sluice_core::sender::store::{MemoryStore, Opened, Pair, Store};
+use sluice_core::sender::{Input, Sender, SessionCondition, Settings};
+use sluice_core::time::Now;
 use sluice_schemas::{OnDelete, RateLimit, Status};
 
 use crate::world::{World, cancel, scheduled, text};
@@ -122,4 +127,64 @@ fn the_backlog_of_a_deleted_session_ends() {
     }
     assert_eq!(world.sender.gauges().open, 0);
     assert!(world.failures().iter().all(|code| code == "session_deleted"), "{:?}", world.failures());
+}
+
+/// A store that cannot be read from a certain look on.
+#[derive(Debug, Default)]
+struct Breaking {
+    pairs: MemoryStore,
+    broken: Arc<AtomicBool>,
+}
+
+impl Store for Breaking {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.pairs.get(key).filter(|_| !self.has_failed())
+    }
+
+    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        self.pairs.put(key, value);
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        self.pairs.remove(key);
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], most: usize) -> Vec<Pair> {
+        self.pairs.scan(from, to, most)
+    }
+
+    fn wants_commit(&self, _now: Now) -> bool {
+        false
+    }
+
+    fn commit(&mut self, _now: Now, _next_offset: i64) {}
+
+    fn clear(&mut self) {
+        self.pairs.clear();
+    }
+
+    fn has_failed(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_step_during_which_a_store_failed_has_no_effects_but_that_all_is_dropped() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let now = Now { wall_us: 1_700_000_000_000_000, boot_us: 1 };
+    let opened = broken.clone();
+    let mut sender = Sender::new(Settings::default(), "test", 2, 7).with_stores(Box::new(move |_, _| {
+        Opened::empty(Box::new(Breaking { broken: opened.clone(), ..Breaking::default() }))
+    }));
+    let mut out = Vec::new();
+    for partition in [0, 1] {
+        sender.step(now, Input::Assigned { partition }, &mut out);
+        sender.step(now, Input::Fenced { partition, offset: 0 }, &mut out);
+    }
+    broken.store(true, Ordering::Relaxed);
+    out.clear();
+    sender.step(now, Input::LedgerPassed { partition: 0, next_offset: 1 }, &mut out);
+    let kinds: Vec<String> = out.iter().map(|effect| format!("{effect:?}")).collect();
+    assert_eq!(kinds, ["Drop { partition: 0 }", "Drop { partition: 1 }", "StoreFailed { partition: 0 }"]);
+    assert!(sender.is_idle(), "nothing is decided any more");
 }
