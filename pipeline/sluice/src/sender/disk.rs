@@ -90,7 +90,7 @@ impl Disk {
 
     /// The store of a partition; its state may be used if it is of this boot, of this format and young enough.
     pub fn partition(&self, partition: i32, now: Now) -> Opened {
-        let failed = || Opened::empty(Box::new(DiskStore::failed(self.clone())));
+        let failed = || Opened::empty(Box::new(DiskStore::new(self.clone(), None, now)));
         let keyspace = match self.keyspace(partition) {
             Ok(keyspace) => keyspace,
             Err(error) => {
@@ -106,7 +106,7 @@ impl Disk {
             }
         };
         let next_offset = mark.filter(|mark| self.is_usable(mark, now)).map(|mark| mark.next_offset);
-        Opened { store: Box::new(DiskStore::new(self.clone(), keyspace, now)), next_offset }
+        Opened { store: Box::new(DiskStore::new(self.clone(), Some(keyspace), now)), next_offset }
     }
 
     /// The partitions with a state, and what is in each.
@@ -204,25 +204,15 @@ impl std::fmt::Debug for DiskStore {
 }
 
 impl DiskStore {
-    fn new(disk: Disk, keyspace: Keyspace, now: Now) -> Self {
+    /// Without a keyspace it has failed.
+    fn new(disk: Disk, keyspace: Option<Keyspace>, now: Now) -> Self {
         Self {
             disk,
-            keyspace: Some(keyspace),
+            failed: AtomicBool::new(keyspace.is_none()),
+            keyspace,
             pending: BTreeMap::new(),
             pending_bytes: 0,
             committed_boot_us: now.boot_us,
-            failed: AtomicBool::new(false),
-        }
-    }
-
-    fn failed(disk: Disk) -> Self {
-        Self {
-            disk,
-            keyspace: None,
-            pending: BTreeMap::new(),
-            pending_bytes: 0,
-            committed_boot_us: 0,
-            failed: AtomicBool::new(true),
         }
     }
 

@@ -40,9 +40,13 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..80)
 }
 
-/// Plays `ops` on a store and on an ordered map side by side.
-fn agrees(store: &mut dyn Store, ops: &[Op]) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+/// Plays `ops` on a store and on an ordered map side by side; commits are at `next_offset`.
+fn agrees(
+    store: &mut dyn Store,
+    ops: &[Op],
+    mut model: BTreeMap<Vec<u8>, Vec<u8>>,
+    next_offset: i64,
+) -> BTreeMap<Vec<u8>, Vec<u8>> {
     for op in ops {
         match op {
             Op::Put(key, value) => {
@@ -62,8 +66,10 @@ fn agrees(store: &mut dyn Store, ops: &[Op]) -> BTreeMap<Vec<u8>, Vec<u8>> {
                     .map(|(key, value)| (key.clone(), value.clone()))
                     .collect();
                 assert_eq!(store.scan(&from, &to, *most), expected);
+                let all: Vec<Pair> = model.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                assert_eq!(store.scan(b"k", b"l", 1_000), all);
             }
-            Op::Commit => store.commit(at(1), 7),
+            Op::Commit => store.commit(at(1), next_offset),
         }
         for key in 0..40u8 {
             assert_eq!(store.get(&[b'k', key]), model.get([b'k', key].as_slice()).cloned());
@@ -85,9 +91,9 @@ proptest! {
         let committed = {
             let disk = Disk::open(&settings).expect("the database opens");
             let mut store = disk.partition(3, at(0)).store;
-            let model = agrees(store.as_mut(), &ops);
+            let model = agrees(store.as_mut(), &ops, BTreeMap::new(), 7);
             store.commit(at(1), 42);
-            agrees_on_top(store.as_mut(), &lost, &mut model.clone());
+            agrees(store.as_mut(), &lost, model.clone(), 43);
             model
         };
         let committed = if lost.iter().any(|op| matches!(op, Op::Commit)) { None } else { Some(committed) };
@@ -98,28 +104,7 @@ proptest! {
             let held: Vec<Pair> = committed.into_iter().collect();
             prop_assert_eq!(opened.store.scan(b"k", b"l", 1_000), held);
         }
-        agrees(&mut MemoryStore::default(), &ops);
-    }
-}
-
-/// Puts and removals on top of what is there, committed or not.
-fn agrees_on_top(store: &mut dyn Store, ops: &[Op], model: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
-    for op in ops {
-        match op {
-            Op::Put(key, value) => {
-                store.put(&[b'k', *key], vec![*value]);
-                model.insert(vec![b'k', *key], vec![*value]);
-            }
-            Op::Remove(key) => {
-                store.remove(&[b'k', *key]);
-                model.remove([b'k', *key].as_slice());
-            }
-            Op::Scan(..) => {
-                let all: Vec<Pair> = model.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-                assert_eq!(store.scan(b"k", b"l", 1_000), all);
-            }
-            Op::Commit => store.commit(at(1), 43),
-        }
+        agrees(&mut MemoryStore::default(), &ops, BTreeMap::new(), 7);
     }
 }
 
