@@ -274,12 +274,18 @@ impl Control {
     /// none if there is no such record.
     pub async fn offset_at(&self, partition: i32, at_ms: i64) -> Result<Option<i64>, Error> {
         let topic = Arc::clone(&self.topic);
-        let offset =
-            self.ask(move |native, timeout| offset_at(native, &topic, partition, at_ms, timeout)).await?;
-        Ok(match offset {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
+        self.ask(move |native, timeout| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&topic, partition, Offset::Offset(at_ms))?;
+            let found = native.offsets_for_times(list, timeout)?;
+            let Some(element) = found.find_partition(&topic, partition) else { return Ok(None) };
+            element.error()?;
+            Ok(match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            })
         })
+        .await
     }
 
     /// Asks the brokers how many partitions the topic has.
@@ -312,17 +318,32 @@ impl Control {
     }
 }
 
-/// First offset at or after a time; `Offset::End` if there is none.
-fn offset_at(
+/// First offset at or after a time (milliseconds since 1970) in each of some partitions; where no record is so young,
+/// the end as it stood before anything younger could come.
+fn offsets_at(
     native: &Native,
     topic: &str,
-    partition: i32,
-    at_ms: i64,
+    times: &[(i32, i64)],
     timeout: Duration,
-) -> Result<Offset, KafkaError> {
+) -> Result<Vec<(i32, Result<Offset, KafkaError>)>, KafkaError> {
+    // The end is asked for first: "at the end" said after the times would leave out what came in between.
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(at_ms))?;
+    for (partition, _) in times {
+        list.add_partition_offset(topic, *partition, Offset::End)?;
+    }
+    let ends = native.offsets_for_times(list, timeout)?;
+    let mut list = TopicPartitionList::new();
+    for (partition, at_ms) in times {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*at_ms))?;
+    }
     let found = native.offsets_for_times(list, timeout)?;
-    let element = found.find_partition(topic, partition);
-    element.map_or(Ok(Offset::End), |element| element.error().map(|()| element.offset()))
+    let of = |list: &TopicPartitionList, partition| {
+        let element = list.find_partition(topic, partition);
+        element.map_or(Ok(Offset::End), |element| element.error().map(|()| element.offset()))
+    };
+    let offset = |partition| match of(&found, partition)? {
+        Offset::End => of(&ends, partition),
+        offset => Ok(offset),
+    };
+    Ok(times.iter().map(|(partition, _)| (*partition, offset(*partition))).collect())
 }

@@ -68,6 +68,54 @@ laws! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_that_cannot_begin_while_the_broker_is_away_begins_when_it_is_back() {
+    let kafka = OwnKafka::start().await;
+    let topic = unique("law");
+    let settings = Settings { request_timeout_ms: 1_000, ..Settings::single(kafka.bootstrap()) };
+    create(&settings, &topic, &[]).await;
+    let world = World { settings, topic };
+    laws::fill(&world, 0, 3).await;
+    let mut tail = Tail::open(&world.settings, &world.topic, tail::Options::default()).unwrap();
+    kafka.stop().await;
+    let generation = tail.assign(0, From::Timestamp(0));
+    loop {
+        // Asked for while it is away.
+        match within("the question fails", tail.recv()).await.unwrap() {
+            tail::Event::Error(tail::Error::Temporary(rdkafka::error::KafkaError::MetadataFetch(_))) => break,
+            tail::Event::Error(tail::Error::Temporary(_)) => {}
+            event => panic!("{event:?}"),
+        }
+    }
+    kafka.start_again().await;
+    loop {
+        match within("it begins", tail.recv()).await.unwrap() {
+            tail::Event::Records(records) => {
+                assert_eq!((records.partition, records.generation), (0, generation));
+                break;
+            }
+            tail::Event::Error(tail::Error::Temporary(_)) => {}
+            event => panic!("{event:?}"),
+        }
+    }
+    tail.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_that_begins_at_a_time_to_come_begins_at_the_end() {
+    let world = world(&[("message.timestamp.type", "LogAppendTime")]).await;
+    laws::fill(&world, 0, 3).await;
+    let mut tail = Tail::open(&world.settings, &world.topic, tail::Options::default()).unwrap();
+    tail.assign(0, From::Timestamp(i64::MAX / 2));
+    let tail::Event::CaughtUp { next: None, .. } = within("the end", tail.recv()).await.unwrap() else {
+        panic!("old records are not asked for")
+    };
+    laws::fill(&world, 0, 1).await;
+    let tail::Event::Records(records) = within("records", tail.recv()).await.unwrap() else { panic!() };
+    assert_eq!(records.records[0].offset, 3);
+    tail.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tail_finds_the_offset_of_a_time() {
     let world = world(&[("message.timestamp.type", "LogAppendTime")]).await;
     laws::fill(&world, 0, 3).await;

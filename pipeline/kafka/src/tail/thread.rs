@@ -1,16 +1,16 @@
 //! The thread of a tail. It may wait for its owner: nothing but records comes over its queue, and librdkafka
 //! bounds what it fetches ahead.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use super::{Command, Error, Event, From, Generation, Native, Options, Records, offset_at};
+use super::{Command, Error, Event, From, Generation, Native, Options, Records, offsets_at};
 use crate::mailbox::{Flow, Mailbox, Outbox};
 use crate::record::Record;
 
@@ -19,6 +19,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Polls without a record in one turn, at most: a flood of log lines must not keep the owner waiting.
 const SERVED_MAX: usize = 1_000;
+
+/// Wait before a partition that could not begin, because the brokers did not say where, begins.
+const BEGIN_AGAIN: Duration = Duration::from_millis(500);
 
 /// A partition being followed.
 struct Followed {
@@ -43,6 +46,10 @@ struct Thread {
     start: Start,
     request_timeout: Duration,
     followed: HashMap<i32, Followed>,
+    /// Partitions that have not begun yet.
+    beginning: BTreeMap<i32, (Generation, From)>,
+    /// They are not asked for again before.
+    begin_at: Instant,
     /// The last poll ended at a limit, not for want of records.
     more: bool,
     closing: Vec<oneshot::Sender<()>>,
@@ -54,6 +61,8 @@ impl Start {
             start: self,
             request_timeout,
             followed: HashMap::new(),
+            beginning: BTreeMap::new(),
+            begin_at: Instant::now(),
             more: false,
             closing: Vec::new(),
         };
@@ -67,7 +76,11 @@ impl Thread {
             let wait = if self.more { Duration::ZERO } else { TICK };
             for command in self.start.mailbox.take(wait) {
                 match command {
-                    Command::Assign(partition, generation, from) => self.assign(partition, generation, from),
+                    Command::Assign(partition, generation, from) => {
+                        self.unassign(partition);
+                        self.beginning.insert(partition, (generation, from));
+                        self.begin_at = Instant::now();
+                    }
                     Command::Unassign(partition) => self.unassign(partition),
                     Command::Close(done) => self.closing.push(done),
                 }
@@ -76,6 +89,9 @@ impl Thread {
                 break;
             }
             self.more = false;
+            if !self.beginning.is_empty() && self.begin_at <= Instant::now() {
+                self.begin();
+            }
             if self.start.outbox.is_empty() {
                 self.poll();
             }
@@ -100,23 +116,45 @@ impl Thread {
         }
     }
 
-    fn assign(&mut self, partition: i32, generation: Generation, from: From) {
-        self.unassign(partition);
-        let topic = Arc::clone(&self.start.topic);
-        let offset = match from {
-            From::Beginning => Ok(Offset::Beginning),
-            From::End => Ok(Offset::End),
-            From::Offset(offset) => Ok(Offset::Offset(offset)),
-            From::Timestamp(at_ms) => {
-                offset_at(&self.start.native, &topic, partition, at_ms, self.request_timeout)
+    /// Begins what has not begun. What the brokers do not let begin stays, and is tried again later: nobody else
+    /// would ever ask for it.
+    fn begin(&mut self) {
+        self.begin_at = Instant::now() + BEGIN_AGAIN;
+        let mut times = Vec::new();
+        for (partition, (generation, from)) in self.beginning.clone() {
+            match from {
+                From::Beginning => self.assign(partition, generation, Offset::Beginning),
+                From::End => self.assign(partition, generation, Offset::End),
+                From::Offset(offset) => self.assign(partition, generation, Offset::Offset(offset)),
+                From::Timestamp(at_ms) => times.push((partition, at_ms)),
             }
-        };
+        }
+        if times.is_empty() {
+            return;
+        }
+        match offsets_at(&self.start.native, &self.start.topic, &times, self.request_timeout) {
+            Ok(found) => {
+                for (partition, offset) in found {
+                    let generation = self.beginning.get(&partition).map(|(generation, _)| *generation);
+                    match (offset, generation) {
+                        (Ok(offset), Some(generation)) => self.assign(partition, generation, offset),
+                        (Ok(_), None) => {}
+                        (Err(error), _) => self.failed(error),
+                    }
+                }
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn assign(&mut self, partition: i32, generation: Generation, offset: Offset) {
         let mut added = TopicPartitionList::new();
-        let assigned = offset
-            .and_then(|offset| added.add_partition_offset(&topic, partition, offset).map(|()| offset))
-            .and_then(|offset| self.start.native.incremental_assign(&added).map(|()| offset));
+        let assigned = added
+            .add_partition_offset(&self.start.topic, partition, offset)
+            .and_then(|()| self.start.native.incremental_assign(&added));
         match assigned {
-            Ok(offset) => {
+            Ok(()) => {
+                self.beginning.remove(&partition);
                 let asked = if let Offset::Offset(asked) = offset { Some(asked) } else { None };
                 let followed = Followed { generation, asked, next: None, caught_up: false };
                 self.followed.insert(partition, followed);
@@ -126,6 +164,7 @@ impl Thread {
     }
 
     fn unassign(&mut self, partition: i32) {
+        self.beginning.remove(&partition);
         if self.followed.remove(&partition).is_none() {
             return;
         }
