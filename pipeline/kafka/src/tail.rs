@@ -318,6 +318,9 @@ impl Control {
     }
 }
 
+/// What the brokers said of one partition.
+type Found = Result<Offset, KafkaError>;
+
 /// First offset at or after a time (milliseconds since 1970) in each of some partitions; where no record is so young,
 /// the end as it stood before anything younger could come.
 fn offsets_at(
@@ -325,7 +328,7 @@ fn offsets_at(
     topic: &str,
     times: &[(i32, i64)],
     timeout: Duration,
-) -> Result<Vec<(i32, Result<Offset, KafkaError>)>, KafkaError> {
+) -> Result<Vec<(i32, Found)>, KafkaError> {
     // The end is asked for first: "at the end" said after the times would leave out what came in between.
     let mut list = TopicPartitionList::new();
     for (partition, _) in times {
