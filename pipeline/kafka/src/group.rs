@@ -88,7 +88,7 @@ pub enum Event {
 /// Where a partition begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
-    /// At the group's committed offset; at the beginning if it has none.
+    /// At the group's committed offset; at the beginning if it has none. Not for a partition that was stopped.
     Committed,
     /// At the oldest record there is.
     Beginning,

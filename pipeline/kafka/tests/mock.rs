@@ -37,6 +37,7 @@ laws! {
     a_tail_tells_once_that_it_has_reached_the_end,
     a_slow_reader_of_a_tail_loses_nothing,
     a_partition_begins_only_when_started_and_where_told,
+    a_partition_that_cannot_start_at_once_starts_in_the_end,
     a_stopped_partition_starts_anew_where_told_and_nothing_stale_follows_the_mark,
     an_owner_that_stops_reading_is_paused_and_loses_nothing,
     an_owner_commits_what_is_done_and_the_next_begins_there,

@@ -29,6 +29,9 @@ const WAKE: Duration = Duration::from_millis(100);
 /// newcomer, for whom it is wanted back, has just joined: it could not join again, to take it, before.
 const NOTICE: Duration = Duration::from_millis(900);
 
+/// Wait before a partition that could not be started is started.
+const START_AGAIN: Duration = Duration::from_millis(500);
+
 /// Polls without a record in one turn, at most: a flood of log lines must not keep the owner waiting.
 const SERVED_MAX: usize = 1_000;
 
@@ -78,6 +81,8 @@ struct Thread {
     alone: Vec<Arc<str>>,
     request_timeout: Duration,
     held: BTreeMap<Partition, Held>,
+    /// Partitions that could not be started where they were told, and when to try again.
+    starting: BTreeMap<Partition, (Instant, StartAt)>,
     committer: Committer,
     commits: Vec<Commit>,
     /// Offsets to commit when the batch under way is answered: however long the coordinator is away, no more
@@ -110,6 +115,7 @@ impl Start {
             alone: self.alone,
             request_timeout,
             held: BTreeMap::new(),
+            starting: BTreeMap::new(),
             commits: Vec::new(),
             next_batch: BTreeMap::new(),
             batch: 0,
@@ -135,6 +141,7 @@ impl Thread {
             if !self.alone.is_empty() {
                 self.take_whole_topics();
             }
+            self.start_again(Instant::now());
             self.poll();
             self.wake_native();
             self.ask_back(Instant::now());
@@ -212,6 +219,7 @@ impl Thread {
     }
 
     fn start(&mut self, partition: Partition, at: StartAt) {
+        self.starting.remove(&partition);
         let Some(held) =
             self.held.get_mut(&partition).filter(|held| !held.started && held.revoking.is_none())
         else {
@@ -223,20 +231,18 @@ impl Thread {
             StartAt::Offset(offset) => Offset::Offset(offset),
         };
         let result = if self.native.context().is_fetched(&partition) {
-            // Stopped before. Where it goes on must be sure: going on elsewhere would skip records.
-            self.native
-                .seek(&partition.topic, partition.number, offset, self.request_timeout)
-                .map_err(Error::Fatal)
+            // Stopped before, and paused since: nothing comes before it is sure where it goes on.
+            self.native.seek(&partition.topic, partition.number, offset, self.request_timeout)
         } else {
             let mut added = TopicPartitionList::new();
             added
                 .add_partition_offset(&partition.topic, partition.number, offset)
                 .and_then(|()| self.native.incremental_assign(&added))
-                .map_err(Error::Temporary)
         };
         if let Err(error) = result {
-            self.outbox.push(Event::Error(error));
-            return;
+            // Nobody but us knows that it was to be started.
+            self.starting.insert(partition, (Instant::now() + START_AGAIN, at));
+            return self.failed(error);
         }
         held.started = true;
         let pause = self.choked || held.paused;
@@ -247,8 +253,17 @@ impl Thread {
         self.note(result);
     }
 
+    /// Starts what could not be started before.
+    fn start_again(&mut self, now: Instant) {
+        while let Some((partition, (_, at))) = self.starting.iter().find(|(_, (due, _))| *due <= now) {
+            let (partition, at) = (partition.clone(), *at);
+            self.start(partition, at);
+        }
+    }
+
     /// A pause throws away what was fetched ahead, so nothing follows the mark before the next start.
     fn stop(&mut self, partition: Partition) {
+        self.starting.remove(&partition);
         let Some(held) = self.held.get_mut(&partition) else { return };
         held.paused = false;
         if std::mem::replace(&mut held.started, false) {
@@ -435,6 +450,8 @@ impl Thread {
             Callback::Assigned(partitions) => {
                 let assigned = partitions.into_iter().map(|partition| {
                     self.epoch += 1;
+                    // Where it was to start in an earlier tenure counts no more.
+                    self.starting.remove(&partition);
                     let held = Held { started: false, paused: false, revoking: None };
                     self.held.insert(partition.clone(), held);
                     Assignment { partition, epoch: self.epoch }

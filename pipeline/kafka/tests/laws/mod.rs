@@ -294,6 +294,26 @@ pub async fn a_partition_begins_only_when_started_and_where_told(world: World) {
     within("close", member.close()).await;
 }
 
+/// Where the group stands is still being asked for when the partition is to begin elsewhere: librdkafka refuses.
+pub async fn a_partition_that_cannot_start_at_once_starts_in_the_end(world: World) {
+    fill(&world, 0, 10).await;
+    let (mut member, control) = join(&world, group::Options::default());
+    assigned(&mut member, 2).await;
+    let partition = Partition::new(world.topic.as_str(), 0);
+    control.start(partition.clone(), StartAt::Committed);
+    control.stop(partition.clone());
+    control.start(partition.clone(), StartAt::Offset(6));
+    loop {
+        match within("the mark", member.recv()).await.unwrap() {
+            Event::Stopped(stopped) => break assert_eq!(stopped, partition),
+            Event::Records(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(values(&group_records(&mut member, 4).await), ["6", "7", "8", "9"]);
+    within("close", member.close()).await;
+}
+
 pub async fn a_stopped_partition_starts_anew_where_told_and_nothing_stale_follows_the_mark(world: World) {
     fill(&world, 0, 200).await;
     let options = group::Options { batch_records_max: 10, ..group::Options::default() };
