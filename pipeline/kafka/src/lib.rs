@@ -14,6 +14,7 @@ pub mod producer;
 pub mod progress;
 pub mod record;
 pub mod registry;
+mod repeats;
 mod served;
 pub mod settings;
 pub mod table;

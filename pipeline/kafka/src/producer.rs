@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
@@ -17,6 +17,7 @@ use rdkafka::{ClientContext, config::FromClientConfigAndContext};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::record::Outgoing;
+use crate::repeats::Repeats;
 use crate::settings::{ProducerOptions, Settings};
 
 /// Where a record stands in the log.
@@ -132,11 +133,14 @@ impl Counts {
 struct Context<T> {
     deliveries: mpsc::UnboundedSender<Delivery<T>>,
     counts: Arc<Counts>,
+    repeats: Repeats,
 }
 
 impl<T: Send + Sync + 'static> ClientContext for Context<T> {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka producer");
+        if self.repeats.is_news(&error, Instant::now()) {
+            tracing::warn!(%error, reason, "kafka producer");
+        }
     }
 }
 
@@ -239,7 +243,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
         let config = settings.producer(options);
         let native = ThreadedProducer::from_config_and_context(
             &config,
-            Context { deliveries, counts: Arc::clone(&counts) },
+            Context { deliveries, counts: Arc::clone(&counts), repeats: Repeats::default() },
         )?;
         let inner = Inner {
             native: Some(native),

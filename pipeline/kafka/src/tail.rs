@@ -5,7 +5,7 @@
 //! transaction markers): an offset has been passed when [`Records::next`] is above it.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::mailbox::{Inbox, Mailbox, channel};
 use crate::record::Record;
+use crate::repeats::Repeats;
 use crate::served::Served;
 use crate::settings::{Fetch, Settings};
 
@@ -97,7 +98,8 @@ pub enum Event {
         /// Offset of the first record.
         found: i64,
     },
-    /// Something went wrong; unless it is [`Error::Fatal`] the stream goes on.
+    /// Something went wrong; unless it is [`Error::Fatal`] the stream goes on. Trouble that repeats is told once in
+    /// a while.
     Error(Error),
 }
 
@@ -124,6 +126,7 @@ impl Default for Options {
 #[derive(Default)]
 struct Context {
     served: Served,
+    repeats: Repeats,
 }
 
 impl ClientContext for Context {
@@ -137,7 +140,8 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         // The end of a partition is asked for, and no trouble.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        let is_end = error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF);
+        if !is_end && self.repeats.is_news(&error, Instant::now()) {
             tracing::warn!(%error, reason, "kafka tail");
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
@@ -13,6 +14,7 @@ use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::mailbox::lock;
 use crate::record::Partition;
+use crate::repeats::Repeats;
 use crate::served::Served;
 
 /// What librdkafka called back about.
@@ -31,6 +33,7 @@ pub(super) struct Context {
     fetched: Mutex<BTreeSet<Partition>>,
     closing: AtomicBool,
     served: Served,
+    repeats: Repeats,
 }
 
 impl Context {
@@ -102,7 +105,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka group consumer");
+        if self.repeats.is_news(&error, Instant::now()) {
+            tracing::warn!(%error, reason, "kafka group consumer");
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::context::{Callback, list};
 use super::{Assignment, Command, Error, Event, Native, Options, Reply, StartAt};
 use crate::mailbox::{Flow, Mailbox, Outbox};
 use crate::record::{Partition, Record};
+use crate::repeats::Repeats;
 
 /// How long a turn waits when nothing wakes it: bounds the delay of a missed wake-up.
 const TICK: Duration = Duration::from_millis(100);
@@ -101,6 +102,7 @@ struct Thread {
     woken: Instant,
     /// Partitions wanted back, and when their owner is to be told.
     wanted_back: Option<(Instant, Vec<Partition>)>,
+    repeats: Repeats,
     closing: Option<(Instant, Vec<oneshot::Sender<()>>)>,
 }
 
@@ -125,6 +127,7 @@ impl Start {
             more: false,
             woken: Instant::now(),
             wanted_back: None,
+            repeats: Repeats::default(),
             closing: None,
         };
         std::thread::Builder::new().name("kafka-group".to_owned()).spawn(move || thread.run()).map(drop)
@@ -437,10 +440,11 @@ impl Thread {
 
     fn failed(&mut self, error: KafkaError) {
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        let event = if fatal { Error::Fatal(error) } else { Error::Temporary(error) };
-        // An owner that is behind need not read of the same trouble a thousand times.
-        if fatal || self.outbox.is_empty() {
-            self.outbox.push(Event::Error(event));
+        // An owner that is behind need not read of trouble before it reads on.
+        if fatal {
+            self.outbox.push(Event::Error(Error::Fatal(error)));
+        } else if self.outbox.is_empty() && self.repeats.is_news(&error, Instant::now()) {
+            self.outbox.push(Event::Error(Error::Temporary(error)));
         }
     }
 

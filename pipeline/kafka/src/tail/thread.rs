@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::{Command, Error, Event, From, Generation, Native, Options, Records, offsets_at};
 use crate::mailbox::{Flow, Mailbox, Outbox};
 use crate::record::Record;
+use crate::repeats::Repeats;
 
 /// How long a turn waits when nothing wakes it: bounds the delay of a missed wake-up.
 const TICK: Duration = Duration::from_millis(100);
@@ -52,6 +53,7 @@ struct Thread {
     begin_at: Instant,
     /// The last poll ended at a limit, not for want of records.
     more: bool,
+    repeats: Repeats,
     closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -64,6 +66,7 @@ impl Start {
             beginning: BTreeMap::new(),
             begin_at: Instant::now(),
             more: false,
+            repeats: Repeats::default(),
             closing: Vec::new(),
         };
         std::thread::Builder::new().name("kafka-tail".to_owned()).spawn(move || thread.run()).map(drop)
@@ -177,6 +180,9 @@ impl Thread {
 
     fn failed(&mut self, error: KafkaError) {
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        if !fatal && !self.repeats.is_news(&error, Instant::now()) {
+            return;
+        }
         let event = if fatal { Error::Fatal(error) } else { Error::Temporary(error) };
         self.start.outbox.push(Event::Error(event));
     }
