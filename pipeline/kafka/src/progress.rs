@@ -1,13 +1,14 @@
 //! How far another role's group has come in a topic, without being a member of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
+use crate::repeats::Repeats;
 use crate::served::Served;
 use crate::settings::Settings;
 use crate::tail::Error;
@@ -18,11 +19,18 @@ const SERVED_MAX: usize = 1_000;
 #[derive(Default)]
 struct Context {
     served: Served,
+    repeats: Repeats,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.served.log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if self.repeats.is_news(&error, Instant::now()) {
+            tracing::warn!(%error, reason, "kafka watcher of a group");
+        }
     }
 }
 

@@ -84,7 +84,8 @@ pub enum Event {
         partition: i32,
         /// Assignment.
         generation: Generation,
-        /// Offset after the last record handed over; none if there was no record.
+        /// Offset after the last record handed over, or where the partition began if there was no record; none if
+        /// that is not known, as it was to begin at its oldest record or after its newest.
         next: Option<i64>,
     },
     /// The partition could not begin where it was asked to, and begins at its oldest record.

@@ -251,7 +251,8 @@ impl Thread {
             return;
         };
         followed.caught_up = true;
-        let event = Event::CaughtUp { partition, generation: followed.generation, next: followed.next };
+        let next = followed.next.or(followed.asked);
+        let event = Event::CaughtUp { partition, generation: followed.generation, next };
         self.start.outbox.push(event);
     }
 
