@@ -234,6 +234,14 @@ fn encoded_len(command: &OutboundCommand) -> usize {
 }
 
 impl Open {
+    /// When its attempt was claimed, ms, if that is in doubt.
+    pub(super) fn in_doubt_since_ms(&self) -> Option<i64> {
+        match &self.stage {
+            Stage::InDoubt(doubt) => Some(doubt.claim_at_ms),
+            _ => None,
+        }
+    }
+
     /// A message that waits, about which nothing is written yet.
     pub(super) fn new(
         session: SessionIndex,

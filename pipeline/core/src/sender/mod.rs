@@ -212,6 +212,8 @@ pub struct Gauges {
     pub resident: usize,
     /// Messages in doubt.
     pub in_doubt: usize,
+    /// When the attempt was claimed that has been in doubt longest, ms.
+    pub in_doubt_since_ms: Option<i64>,
     /// Calls under way.
     pub calls: usize,
     /// Sessions whose circuit is not closed.
@@ -353,6 +355,9 @@ impl Sender {
             gauges.open += partition.local.open_count()
                 + partition.open.values().filter(|open| !open.accepted_read).count();
             gauges.in_doubt += partition.in_doubt.len();
+            let since_ms =
+                partition.in_doubt.iter().filter_map(|id| partition.open.get(id)?.in_doubt_since_ms());
+            gauges.in_doubt_since_ms = gauges.in_doubt_since_ms.into_iter().chain(since_ms).min();
         }
         gauges
     }

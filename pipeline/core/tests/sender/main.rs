@@ -278,7 +278,9 @@ fn an_echo_tells_the_whatsapp_id_and_settles_a_doubt() {
     world.send(text("s1", "k2", "+15551230001", "two"));
     world.answer(1, Outcome::Unknown);
     assert_eq!(world.told("k2").last(), Some(&Status::InDoubt));
+    assert_eq!(world.sender.gauges().in_doubt_since_ms, Some(world.now.wall_ms()), "claimed just now");
     world.echo("s1", "+15551230001", "two", "3EB0B");
+    assert_eq!(world.sender.gauges().in_doubt_since_ms, None);
     assert_eq!(world.told("k2").last(), Some(&Status::Submitted));
     assert_eq!(world.sender.gauges().open, 0);
 }

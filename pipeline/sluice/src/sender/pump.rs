@@ -481,6 +481,9 @@ impl Pump {
         metrics.circuits_open.with_label_values(&["session"]).set(count(gauges.session_circuits_open));
         metrics.circuits_open.with_label_values(&["base_url"]).set(count(gauges.base_url_circuits_open));
         metrics.in_doubt_open.set(i64::try_from(gauges.in_doubt).unwrap_or(i64::MAX));
+        let age_ms =
+            gauges.in_doubt_since_ms.map_or(0, |since| clock::wall_ms().saturating_sub(since).max(0));
+        metrics.in_doubt_oldest_seconds.set(age_ms as f64 / 1_000.0);
         if self.sender.partitions_in_doubt().is_empty() {
             self.watermarks.end();
             return Ok(());

@@ -186,7 +186,7 @@ impl Metrics {
             in_doubt_open: make.integer("sluice_in_doubt_open", "Messages in doubt.")?,
             in_doubt_oldest_seconds: make.gauge(
                 "sluice_in_doubt_oldest_seconds",
-                "Age of the oldest message in doubt.",
+                "Time since the oldest attempt that is in doubt was claimed; 0 if none is.",
             )?,
             in_doubt_resolved: make.counters(
                 "sluice_in_doubt_resolved_total",
