@@ -168,7 +168,7 @@ impl<T: Tables> Joiner<'_, T> {
         if let Some(found) = self.find(ids).await? {
             return Ok(Some(found));
         }
-        if let Some(write) = Write::earliest(fact.at_ms, self.lives.unmatched_ms, self.now_ms) {
+        if let Some(write) = Write::of_fact(fact, self.lives.unmatched_ms, self.now_ms) {
             for id in ids {
                 self.tables.put_unmatched(id, fact, write).await?;
             }
@@ -207,7 +207,7 @@ impl<T: Tables> Joiner<'_, T> {
     }
 
     async fn write(&self, message_id: &str, fact: &Fact) -> Result<(), Error> {
-        let Some(write) = Write::earliest(fact.at_ms, self.lives.fact_ms, self.now_ms) else {
+        let Some(write) = Write::of_fact(fact, self.lives.fact_ms, self.now_ms) else {
             return Ok(());
         };
         let put_fact = self.tables.put_fact(message_id, fact, write);

@@ -34,6 +34,12 @@ impl Write {
         (ttl_s > 0).then_some(Self { timestamp_us: mirrored_us(at_ms), ttl_s: Some(ttl_s) })
     }
 
+    /// The same, of a fact: of two records of one event at one time the one wins that the fold keeps.
+    pub(crate) fn of_fact(fact: &Fact, ttl_ms: i64, now_ms: i64) -> Option<Self> {
+        let write = Self::earliest(fact.at_ms, ttl_ms, now_ms)?;
+        Some(Self { timestamp_us: write.timestamp_us + i64::from(fact.tie()), ..write })
+    }
+
     /// A write where the latest event wins, that stays.
     pub(crate) fn latest(at_ms: i64) -> Self {
         Self { timestamp_us: at_ms.saturating_mul(1_000), ttl_s: None }
@@ -148,6 +154,9 @@ pub(crate) trait Tables: Send + Sync {
 
 #[cfg(test)]
 mod tests {
+    use sluice_core::fold::MessageFacts;
+    use sluice_schemas::{MessageStatus, Source, Status};
+
     use super::*;
 
     const NOW_MS: i64 = 1_790_000_000_500;
@@ -157,6 +166,38 @@ mod tests {
         let timestamp = |at_ms| Write::earliest(at_ms, 1_000_000, NOW_MS).unwrap().timestamp_us;
         assert!(timestamp(NOW_MS - 1) > timestamp(NOW_MS));
         assert!(timestamp(NOW_MS - 900_000) < NOW_MS * 1_000);
+    }
+
+    #[test]
+    fn of_two_records_of_one_event_the_store_keeps_the_one_the_fold_keeps_whenever_they_are_written() {
+        let record = |observed_ms| {
+            let status = MessageStatus {
+                event_id: "e".to_owned(),
+                status: Status::Accepted,
+                source: Source::Sender,
+                occurred_at: NOW_MS,
+                observed_at: observed_ms,
+                ..MessageStatus::default()
+            };
+            Fact::of(&status, 0).unwrap()
+        };
+        let mut told_apart = 0;
+        for n in 0..200 {
+            let (one, other) = (record(NOW_MS + n), record(NOW_MS + 1_000 + n));
+            assert_eq!((one.key(), one.at_ms), (other.key(), other.at_ms));
+            let mut facts = MessageFacts::new("m");
+            facts.insert(one.clone());
+            facts.insert(other.clone());
+            let kept = facts.iter().next().unwrap().clone();
+            let timestamp = |fact, now_ms| Write::of_fact(fact, 1_000_000, now_ms).unwrap().timestamp_us;
+            // The second is written a minute later, and so expires at another second.
+            let (first, second) = (timestamp(&one, NOW_MS), timestamp(&other, NOW_MS + 60_123));
+            if first != second {
+                told_apart += 1;
+                assert_eq!(kept, if first > second { one } else { other });
+            }
+        }
+        assert!(told_apart > 190, "{told_apart} of 200");
     }
 
     #[test]

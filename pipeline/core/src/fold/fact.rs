@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 use sluice_schemas::{ContentType, MessageStatus, Provider, SendError, Source, Status};
 
 /// How far back from its arrival a fact may be dated, milliseconds: WhatsApp providers redeliver for at most
@@ -109,6 +110,11 @@ fn is_default(kind: &ContentType) -> bool {
     *kind == ContentType::Unknown
 }
 
+fn tie_of(form: &str) -> u16 {
+    let digest = Sha256::digest(form.as_bytes());
+    u16::from_be_bytes([digest[0], digest[1]]) % 1_000
+}
+
 impl Fact {
     /// The fact that `status` states, or nothing when it is of a kind this version does not know, or an operator's
     /// word about an attempt: that tells the sender what to do, and the sender states what comes of it.
@@ -199,12 +205,23 @@ impl Fact {
         matches!(self.kind, Status::Failed | Status::Expired | Status::Canceled | Status::Skipped)
     }
 
-    /// Which of two records of one event is kept: the earlier; of two at one time, the one whose kept form is
-    /// the greater (as a CQL cell with equal timestamps does). `Less` means `self` is kept.
+    /// Which of two records of one event is kept: the earlier; of two at one time, the one with the higher
+    /// [`Fact::tie`]. `Less` means `self` is kept.
     pub(super) fn precedence(&self, other: &Self) -> Ordering {
         self.at_ms.cmp(&other.at_ms).then_with(|| {
-            let form = |fact: &Self| fact.to_json().unwrap_or_default();
-            form(other).cmp(&form(self))
+            let rank = |fact: &Self| {
+                let form = fact.to_json().unwrap_or_default();
+                (tie_of(&form), form)
+            };
+            rank(other).cmp(&rank(self))
         })
+    }
+
+    /// A number below 1,000 that depends on the kept form alone. A store that keeps, of two records of one event, the
+    /// one with the higher write timestamp adds it to the time as microseconds, and so keeps the one the fold keeps
+    /// (but for one pair in a thousand with the same number, where a CQL store keeps the one that expires later, and
+    /// of two that expire together the greater).
+    pub fn tie(&self) -> u16 {
+        tie_of(&self.to_json().unwrap_or_default())
     }
 }
