@@ -5,8 +5,11 @@
 
 use super::io::{CircuitOf, Note};
 use super::session::SessionIndex;
-use super::{Effect, InFlight, Sender};
+use super::{Effect, InFlight, Planted, Sender};
 use crate::outcome::Outcome;
+
+/// Longer than any run: for the planted fault.
+const FOREVER_MS: u64 = 1_000_000_000_000;
 
 /// Whether calls go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(super) struct Trip {
 #[derive(Debug, Clone, Copy)]
 struct Opened {
     until_us: i64,
+    /// Whose call opened it last.
+    by: SessionIndex,
     span_ms: u64,
 }
 
@@ -85,6 +90,8 @@ impl Circuit {
         let span_ms = match (self.passage(now_us), self.opened) {
             // A call from before it opened: that is known already.
             (Passage::Shut(_), _) => return None,
+            // One session of several: that it fails once more says nothing of the others, who may try.
+            (_, Some(opened)) if trip.sessions > 1 && opened.by == session => return None,
             (_, Some(opened)) => opened.span_ms.saturating_mul(2),
             (_, None) => {
                 self.failures = self.failures.saturating_add(1);
@@ -100,7 +107,7 @@ impl Circuit {
         let span_ms = span_ms.min(trip.open_max_ms);
         let wait_us = i64::try_from(jitter(span_ms)).unwrap_or(i64::MAX / 1000).saturating_mul(1000);
         let until_us = now_us.saturating_add(wait_us);
-        self.opened = Some(Opened { until_us, span_ms });
+        self.opened = Some(Opened { until_us, by: session, span_ms });
         Some(until_us)
     }
 }
@@ -123,13 +130,17 @@ impl Sender {
         let Some(failed) = is_failure(outcome) else { return };
         let now_us = self.now.wall_us;
         let (session, bulkhead) = (inflight.session, inflight.bulkhead);
-        let trip = Trip {
+        let mut trip = Trip {
             failures: self.settings.circuit_failures,
             sessions: 1,
             open_ms: self.settings.circuit_open_ms,
             open_max_ms: self.settings.circuit_open_max_ms,
         };
-        let of_url = Trip { sessions: self.settings.circuit_sessions_min, ..trip };
+        if self.planted(Planted::CircuitStuck) {
+            (trip.open_ms, trip.open_max_ms) = (FOREVER_MS, FOREVER_MS);
+        }
+        let keeps_shut = self.planted(Planted::BrokenKeepsShut);
+        let mut of_url = Trip { sessions: self.settings.circuit_sessions_min, ..trip };
         let rng = &mut self.rng;
         let mut jitter = |span_ms: u64| rng.between(span_ms - span_ms / 4, span_ms);
         let state = self.sessions.get_mut(session);
@@ -145,9 +156,12 @@ impl Sender {
             }
             return;
         }
-        // The probes of a session that is known to be broken say nothing of its base URL, unless it is on probation
-        // itself.
-        if (state.circuit.is_closed() || !url.is_closed())
+        // The probes of a session that is known to be broken say nothing of its base URL: on probation itself, that would
+        // stay shut to those that work, for as long as nobody but the broken one has anything to send there.
+        if keeps_shut && !url.is_closed() {
+            of_url.sessions = 1;
+        }
+        if (state.circuit.is_closed() || keeps_shut && !url.is_closed())
             && let Some(until_us) = url.failed(session, now_us, of_url, &mut jitter)
         {
             self.floor_us = self.floor_us.min(until_us);

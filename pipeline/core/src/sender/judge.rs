@@ -114,7 +114,11 @@ impl Sender {
                     Stage::Calling(_, claim) => claim.at.wall_us,
                     _ => now_us,
                 };
-                let recovery_us = i64::try_from(self.settings.slowing_recovery_ms).unwrap_or(i64::MAX / 1000);
+                let mut recovery_us =
+                    i64::try_from(self.settings.slowing_recovery_ms).unwrap_or(i64::MAX / 1000);
+                if self.planted(Planted::SlowingForever) {
+                    recovery_us = i64::MAX / 1000;
+                }
                 let state = self.sessions.get_mut(inflight.session);
                 state.throttled_until_us = state.throttled_until_us.max(until_us);
                 let factor_max = self.settings.slowing_max;

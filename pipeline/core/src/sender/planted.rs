@@ -61,6 +61,10 @@ faults! {
     SlotLeaked, "slot-leaked", "a throttled call never gives its slot back";
     GiveBackUnderWay, "give-back-under-way", "a partition is given back while calls are under way";
     IntakeUnbounded, "intake-unbounded", "intake is never told to stop";
+    LowLaneStarves, "low-lane-starves", "the less urgent lanes have no share of the turns";
+    CircuitStuck, "circuit-stuck", "a circuit that has opened is never tried again";
+    BrokenKeepsShut, "broken-keeps-shut", "a broken session keeps the circuit of its base URL open";
+    SlowingForever, "slowing-forever", "a session that was throttled stays slow";
     BacklogUnbounded, "backlog-unbounded", "a full session refuses nothing";
 }
 

@@ -155,7 +155,10 @@ impl Sender {
     }
 
     fn claim_next(&mut self, session: SessionIndex, out: &mut Vec<Effect>) {
-        let (now_us, share_min) = (self.now.wall_us, self.settings.lane_share_min);
+        let (now_us, mut share_min) = (self.now.wall_us, self.settings.lane_share_min);
+        if self.planted(Planted::LowLaneStarves) {
+            share_min = u32::MAX;
+        }
         let state = self.sessions.get_mut(session);
         let partition = state.partition;
         let Some(id) = state.take_head(now_us, share_min) else { return };

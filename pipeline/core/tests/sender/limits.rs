@@ -5,7 +5,7 @@ use sluice_core::outcome::{Outcome, ThrottleScope};
 use sluice_core::sender::{CircuitOf, Effect, Note, SessionCondition, Settings};
 use sluice_schemas::{Order, OutboundCommand, Priority, RateLimit, Status};
 
-use crate::world::{World, text};
+use crate::world::{World, cancel, text};
 
 const PRIORITIES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 
@@ -146,6 +146,39 @@ fn one_broken_session_does_not_stop_the_others_of_its_base_url() {
 }
 
 #[test]
+fn one_broken_session_does_not_keep_a_base_url_shut_that_is_well_again() {
+    let mut world = World::new();
+    world.put("b1", |config| config.max_in_flight = 8);
+    for id in ["b2", "b3", "s1"] {
+        world.put(id, |_| {});
+    }
+    for n in 0..30 {
+        world.send(numbered("b1", n));
+    }
+    world.send(numbered("b2", 0));
+    world.send(numbered("b3", 0));
+    let mut answered = 0;
+    for _ in 0..3 {
+        answered = answer_from(&mut world, answered, &Outcome::Retryable);
+    }
+    assert_eq!(circuits_opened(&world).1, 1, "several sessions fail");
+    world.send(cancel("b2", "b2-0", "c2"));
+    world.send(cancel("b3", "b3-0", "c3"));
+    // From now on only the broken session has anything to send.
+    for _ in 0..40 {
+        answered = answer_from(&mut world, answered, &Outcome::Retryable);
+        world.pass_ms(5_000);
+    }
+    answer_from(&mut world, answered, &Outcome::Retryable);
+    world.send(numbered("s1", 1));
+    assert_eq!(
+        sent_by(&world, "s1"),
+        1,
+        "what the broken session's calls come to says nothing of the base URL"
+    );
+}
+
+#[test]
 fn a_base_url_where_sessions_fail_is_left_alone_and_delays_no_other() {
     let mut world = World::new();
     let broken = ["b1", "b2", "b3", "b4", "b5", "b6", "b7"];
@@ -173,12 +206,18 @@ fn a_base_url_where_sessions_fail_is_left_alone_and_delays_no_other() {
     world.pass_ms(3_000);
     assert_eq!(world.calls.len(), asked + 1, "one call is tried, of all sessions");
     world.answer(asked, Outcome::Retryable);
+    assert_eq!(
+        world.calls.len(),
+        asked + 2,
+        "that of the session that failed last says nothing new: another's"
+    );
+    world.answer(asked + 1, Outcome::Retryable);
     world.pass_ms(7_000);
-    assert_eq!(world.calls.len(), asked + 1, "it failed: twice as long");
+    assert_eq!(world.calls.len(), asked + 2, "it failed: twice as long");
     world.pass_ms(4_000);
-    assert_eq!(world.calls.len(), asked + 2);
-    world.answer(asked + 1, World::submitted("2"));
-    assert!(world.calls.len() >= asked + 8, "its answer lets all through");
+    assert_eq!(world.calls.len(), asked + 3);
+    world.answer(asked + 2, World::submitted("2"));
+    assert!(world.calls.len() >= asked + 9, "its answer lets all through");
     let attempts = world.calls[asked..].iter().map(|(call, _)| call.attempt).max();
     assert!(attempts <= Some(3), "waiting used no attempt: {attempts:?}");
 }
