@@ -5,7 +5,7 @@ use sluice_core::sender::{Call, Input};
 use sluice_schemas::{ContentType, MessageStatus, Source, Status};
 use uuid::Uuid;
 
-use crate::provider::{Arrival, Made};
+use crate::provider::{Answer, Arrival, Made};
 use crate::world::{At, Event, World};
 
 impl World {
@@ -18,7 +18,11 @@ impl World {
         self.check_start(&made);
         let line = self.sessions.iter().find(|line| *line.id == *made.call.session_id);
         let knows = line.is_none_or(|line| !line.config.needs_bridge);
-        let (answer, ids) = self.provider.answer(&mut self.rng, self.faults, knows);
+        let broken = line.is_some_and(|line| line.broken);
+        let (mut answer, ids) = self.provider.answer(&mut self.rng, self.faults, knows);
+        if broken {
+            answer = Answer { accepts: false, outcome: Outcome::Retryable, ..answer };
+        }
         self.input(answer.after_us, at, called(&made.call, answer.outcome.clone()));
         self.check_budget(&made, &answer.outcome);
         // It comes to the provider at some time before its answer.

@@ -39,6 +39,7 @@ impl World {
         self.make_peace();
         self.probe_beside_held_sessions();
         self.probe_all_sessions();
+        self.probe_lanes();
         self.hand_over_clean();
     }
 
@@ -264,21 +265,27 @@ impl World {
             self.owners[owner].lag_us = 2_000;
             self.restart(owner);
         }
+        let fails = self.rng.chance(50);
         for session in 0..self.sessions.len() {
             let line = &mut self.sessions[session];
             line.exists = true;
             line.paused = session == 0;
-            line.down = session == 1;
+            line.down = session == 1 && !fails;
+            line.broken = session == 1 && fails;
             line.connection_at_ms = now_ms;
             self.session_changed(session);
         }
     }
 
     fn probe(&mut self, session: usize, n: usize) -> uuid::Uuid {
+        self.probe_to(Priority::High, session, n, n)
+    }
+
+    fn probe_to(&mut self, priority: Priority, session: usize, recipient: usize, n: usize) -> uuid::Uuid {
         let id = self.sessions[session].id.to_string();
         let command = OutboundCommand {
-            to: Some(format!("+1555999000{n}")),
-            priority: Priority::High,
+            to: Some(format!("+155599900{recipient:02}")),
+            priority,
             ..plan::text(&mut self.rng, id, format!("probe-{n}"))
         };
         let request = Request::new(command);
@@ -291,10 +298,18 @@ impl World {
         self.run_until(self.now_us + seconds * SECOND_US);
     }
 
-    /// One session is paused, one is down: the third sends as if they were not there. What is in its way are its own
-    /// messages, at the pace of its own limits.
+    /// One session is paused, one is down or failed by the provider: the third sends as if they were not there. What is
+    /// in its way are its own messages, at the pace of its own limits.
     fn probe_beside_held_sessions(&mut self) {
         self.pass(60);
+        // Something to fail with, but no full queue.
+        if self.count_waiting(1) < 4 {
+            for n in 20..24 {
+                self.probe(1, n);
+            }
+        }
+        // Longer than a circuit of the base URL, open since the trouble, stays shut for a last probe of that session.
+        self.pass(20);
         let id = self.probe(2, 0);
         let ahead = self.count_waiting(2);
         // The widest interval of a limit, also with a burst and two calls at once.
@@ -312,10 +327,18 @@ impl World {
             let line = &mut self.sessions[session];
             line.paused = false;
             line.down = false;
+            line.broken = false;
             line.connection_at_ms = now_ms;
             self.session_changed(session);
         }
         self.pass(5);
+        // One that had failed may have a full queue, which would refuse the probe.
+        for _ in 0..60 {
+            if self.count_waiting(1) < 8 && self.is_settled() {
+                break;
+            }
+            self.pass(20);
+        }
         self.log.compact(self.now_us);
         let probes: Vec<_> = (0..3).map(|session| self.probe(session, session + 1)).collect();
         self.pass(400);
@@ -330,6 +353,24 @@ impl World {
             self.check_submitted(id, "at rest");
         }
         self.check_rest();
+    }
+
+    /// One message that is not urgent among more urgent ones than may pass it.
+    fn probe_lanes(&mut self) {
+        const BEFORE: usize = 4;
+        let most = BEFORE + self.settings.lane_share_min as usize;
+        // To no more recipients than a session may know at once, or they would wait for that.
+        let urgent = |world: &mut Self, n| world.probe_to(Priority::High, 2, 30 + n % 3, 30 + n);
+        let mut all: Vec<_> = (0..BEFORE).map(|n| urgent(self, n)).collect();
+        let slow = self.probe_to(Priority::Low, 2, 40, 60);
+        all.extend((BEFORE..=most).map(|n| urgent(self, n)));
+        for _ in 0..5 {
+            self.pass(100);
+            if self.is_settled() {
+                break;
+            }
+        }
+        self.check_turns(slow, &all, most);
     }
 
     /// Hand-overs in peace, also to an owner that was away for long, and of which the group forgot how far requests were

@@ -64,6 +64,8 @@ pub(crate) struct Line {
     pub(crate) exists: bool,
     pub(crate) paused: bool,
     pub(crate) down: bool,
+    /// The provider fails all its calls, and only its.
+    pub(crate) broken: bool,
     pub(crate) connection_at_ms: i64,
     /// When its limits were last changed, true time, µs.
     pub(crate) limited_us: i64,
@@ -120,6 +122,7 @@ pub(crate) fn sessions(rng: &mut Rng) -> Vec<Line> {
             exists: n < 2 || rng.chance(60),
             paused: false,
             down: false,
+            broken: false,
             connection_at_ms: 0,
             limited_us: i64::MIN / 2,
         })

@@ -17,6 +17,22 @@ impl World {
         }
     }
 
+    /// A message that is not urgent goes before all but some of the urgent ones that came with it.
+    pub(crate) fn check_turns(&mut self, slow: Uuid, urgent: &[Uuid], most: usize) {
+        if self.broken.is_some() {
+            return;
+        }
+        let called_us = |id: Uuid| self.provider.acceptances(id).map(|taken| taken.called_us).min();
+        let Some(slow_us) = called_us(slow) else {
+            return self
+                .fail(format!("a message of the slow lane was not sent: {slow} {:?}", self.told(slow)));
+        };
+        let passed = urgent.iter().filter(|id| called_us(**id).is_some_and(|us| us < slow_us)).count();
+        if passed >= most {
+            self.fail(format!("{passed} urgent messages passed one that is not, of {most} turns one is its"));
+        }
+    }
+
     /// Whether nothing waits but what is in doubt.
     pub(crate) fn is_settled(&self) -> bool {
         let owner = self.group.and_then(|owner| self.owners[owner].sender.as_ref());
