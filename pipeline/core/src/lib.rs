@@ -5,6 +5,7 @@
 pub mod content;
 pub mod fold;
 pub mod outcome;
+pub mod pool;
 pub mod recipient;
 pub mod sender;
 pub mod time;

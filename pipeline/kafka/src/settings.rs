@@ -225,11 +225,15 @@ impl Settings {
 
     /// Properties of a consumer that takes its partitions itself. librdkafka wants a group name even so;
     /// nothing is ever committed under it.
-    pub(crate) fn tail(&self, fetch: Option<Fetch>) -> ClientConfig {
+    pub(crate) fn tail(&self, fetch: Option<Fetch>, prefetch: Prefetch) -> ClientConfig {
         let fetch = fetch.unwrap_or(Fetch::at_once(self.tail_fetch_wait_max_ms));
         let group = self.group_id("tail");
         let (config, mut invariants) = self.consumer(&group, fetch);
         invariants.push(("enable.partition.eof", "true".to_owned()));
+        if prefetch == Prefetch::Little {
+            invariants.retain(|(name, _)| !LITTLE.iter().any(|(little, _)| name == little));
+            invariants.extend(LITTLE.map(|(name, value)| (name, value.to_owned())));
+        }
         self.finish(config, &invariants)
     }
 
@@ -256,6 +260,23 @@ pub enum Membership {
     /// the group protocol (a join takes seconds on the mock cluster). Offsets are committed as ever.
     Alone,
 }
+
+/// How much a consumer fetches ahead of its reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefetch {
+    /// Enough to keep a fast reader busy.
+    Much,
+    /// Little, for memory's sake: librdkafka keeps what it once needed.
+    Little,
+}
+
+/// What [`Prefetch::Little`] changes.
+const LITTLE: [(&str, &str); 3] = [
+    ("queued.min.messages", "200"),
+    ("fetch.message.max.bytes", "65536"),
+    // Of one answer; a single record that is larger comes all the same.
+    ("fetch.max.bytes", "1048576"),
+];
 
 /// How a consumer trades CPU and delay: a broker answers a fetch when it has this much, or after this long.
 ///
@@ -320,13 +341,13 @@ mod tests {
         assert_eq!(config.get("acks"), Some("all"));
         let config = with("enable.auto.commit", "true").group_consumer("g", None);
         assert_eq!(config.get("enable.auto.commit"), Some("false"));
-        let config = with("isolation.level", "read_uncommitted").tail(None);
+        let config = with("isolation.level", "read_uncommitted").tail(None, Prefetch::Much);
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
     }
 
     #[test]
     fn an_operator_can_override_a_default() {
-        let config = with("reconnect.backoff.max.ms", "9000").tail(None);
+        let config = with("reconnect.backoff.max.ms", "9000").tail(None, Prefetch::Much);
         assert_eq!(config.get("reconnect.backoff.max.ms"), Some("9000"));
     }
 

@@ -9,14 +9,18 @@ use tokio::sync::mpsc;
 
 use crate::record::Record;
 use crate::registry::{Codec, DecodeError};
-use crate::settings::Settings;
+use crate::settings::{Prefetch, Settings};
 use crate::tail::{self, From, Tail};
 
 /// How long to wait before asking again for a schema or for the topic's partitions.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LAST: Duration = Duration::from_secs(5);
-/// Events waiting for the reader.
-const EVENTS_MAX: usize = 16;
+/// Events waiting for the reader. Few: a table is read whole at start, and what is on its way then, decoded, is memory
+/// that the process keeps.
+const EVENTS_MAX: usize = 2;
+/// Records handed over at once, and their bytes.
+const BATCH_RECORDS_MAX: usize = 256;
+const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// One change of a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +86,14 @@ impl<T: codec::Record> Table<T> {
     ///
     /// The settings decide how soon a change is seen (`tail_fetch_wait_max_ms` bounds only idle waiting).
     pub fn follow(settings: &Settings, topic: &str, codec: Codec<T>) -> Result<Self, tail::Error> {
-        let tail = Tail::open(settings, topic, tail::Options::default())?;
+        let options = tail::Options {
+            prefetch: Prefetch::Little,
+            batch_records_max: BATCH_RECORDS_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            events_max: EVENTS_MAX,
+            ..tail::Options::default()
+        };
+        let tail = Tail::open(settings, topic, options)?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let follower = Follower { tail, codec, sender, behind: BTreeSet::new() };
         tokio::spawn(follower.run());

@@ -18,7 +18,7 @@ use crate::mailbox::{Inbox, Mailbox, channel};
 use crate::record::Record;
 use crate::repeats::Repeats;
 use crate::served::Served;
-use crate::settings::{Fetch, Settings};
+use crate::settings::{Fetch, Prefetch, Settings};
 
 mod thread;
 
@@ -109,6 +109,8 @@ pub enum Event {
 pub struct Options {
     /// How fetches wait; none: answered at once, as the settings say.
     pub fetch: Option<Fetch>,
+    /// How much is fetched ahead.
+    pub prefetch: Prefetch,
     /// Records handed over at once, at most.
     pub batch_records_max: usize,
     /// Bytes handed over at once; the record that passes it is the last of its batch.
@@ -119,7 +121,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fetch: None, batch_records_max: 1_000, batch_bytes_max: 1024 * 1024, events_max: 16 }
+        Self {
+            fetch: None,
+            prefetch: Prefetch::Much,
+            batch_records_max: 1_000,
+            batch_bytes_max: 1024 * 1024,
+            events_max: 16,
+        }
     }
 }
 
@@ -191,8 +199,10 @@ impl Tail {
     pub fn open(settings: &Settings, topic: &str, options: Options) -> Result<Self, Error> {
         let mailbox = Mailbox::<Command>::new();
         let topic: Arc<str> = topic.into();
-        let mut native: Native =
-            settings.tail(options.fetch).create_with_context(Context::default()).map_err(Error::Open)?;
+        let mut native: Native = settings
+            .tail(options.fetch, options.prefetch)
+            .create_with_context(Context::default())
+            .map_err(Error::Open)?;
         let waker = Arc::clone(&mailbox);
         native.set_nonempty_callback(move || waker.wake());
         let native = Arc::new(native);

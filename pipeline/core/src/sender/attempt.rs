@@ -30,8 +30,8 @@ impl Sender {
         open.unread += 1;
         open.recorded.note(epoch);
         let session = self.sessions.get_mut(open.session);
-        session.reserved += 1;
-        session.in_flight += 1;
+        session.work().reserved += 1;
+        session.work().in_flight += 1;
         let entry = LedgerEntry {
             kind: EntryKind::Claimed,
             epoch,
@@ -43,7 +43,7 @@ impl Sender {
             status_offset: Some(status_offset),
             reason: open.is_resent.then(|| RESEND.to_owned()),
             tats: session.tats(&open.recipient, now.wall_us),
-            throttled_until: throttled_ms(session.throttled_until_us, now.wall_us),
+            throttled_until: throttled_ms(session.throttled_until_us(), now.wall_us),
             ..LedgerEntry::default()
         };
         open.slot = session.bulkhead;
@@ -74,8 +74,8 @@ impl Sender {
             self.unclaim(partition, id, out);
             return;
         }
-        let pair_ready_us = session.pairs.ready_at_us(&open.recipient, self.settings.session_pairs_max);
-        let mut ready_us = session.ready_behind_us(0, now_us).max(pair_ready_us);
+        let pair_ready_us = session.pair_ready_at_us(&open.recipient, self.settings.session_pairs_max);
+        let mut ready_us = session.ready_first_us(now_us).max(pair_ready_us);
         if let Some(bulkhead) = session.bulkhead {
             ready_us = ready_us.max(self.bulkheads.get(bulkhead).throttled_until_us);
         }
@@ -114,11 +114,12 @@ impl Sender {
         let epoch = part.epoch;
         let Some(open) = part.open.get_mut(&id) else { return };
         let session = self.sessions.get_mut(open.session);
-        let (Some(bulkhead), Some(config)) = (open.slot.take(), &session.config) else { return };
+        let (Some(bulkhead), Some(config)) = (open.slot.take(), session.config.clone()) else { return };
         let needs_bridge = config.needs_bridge && open.command.command == Command::Send;
-        session.reserved = session.reserved.saturating_sub(1);
-        session.buckets.take(now.wall_us);
-        session.pairs.take(&open.recipient, now.wall_us, call_end_us);
+        let work = session.work();
+        work.reserved = work.reserved.saturating_sub(1);
+        work.buckets.take(now.wall_us);
+        work.pairs.take(&open.recipient, now.wall_us, call_end_us);
         open.stage = Stage::Calling(call, claim);
         let attempt = open.attempts + 1;
         out.push(Effect::Call(Box::new(Call {
@@ -190,7 +191,7 @@ impl Sender {
 
     /// Frees what a claim without a call holds.
     pub(super) fn free_claim(&mut self, session: SessionIndex, slot: Option<BulkheadIndex>) {
-        let state = self.sessions.get_mut(session);
+        let state = self.sessions.get_mut(session).work();
         state.reserved = state.reserved.saturating_sub(1);
         state.in_flight = state.in_flight.saturating_sub(1);
         if let Some(bulkhead) = slot {
@@ -212,7 +213,7 @@ impl Sender {
                     .get(&id)
                     .is_some_and(|open| matches!(open.stage, Stage::Calling(c, _) if c == call))
         });
-        let session = self.sessions.get_mut(inflight.session);
+        let session = self.sessions.get_mut(inflight.session).work();
         session.buckets.arrived_by(self.now.wall_us);
         session.pairs.arrived_by(&inflight.orphan.recipient, self.now.wall_us);
         if self.partitions.get(&partition).is_some_and(tenure) {
@@ -311,7 +312,7 @@ impl Sender {
         open.stage = Stage::Settling(next);
         let (session, chat_key, lane) = (open.session, open.chat.clone(), open.lane);
         if queued {
-            self.sessions.get_mut(session).count_queued(lane, -1);
+            self.sessions.get_mut(session).work().count_queued(lane, -1);
         }
         self.publish_by_id(
             partition,
@@ -323,7 +324,7 @@ impl Sender {
         self.set_due(partition, id, None);
         if ends {
             let now_us = self.now.wall_us;
-            let state = self.sessions.get_mut(session);
+            let state = self.sessions.get_mut(session).work();
             if let Some(chat) = state.chats.get_mut(&chat_key) {
                 if queued { chat.forget(id) } else { chat.finish(id) }
             }

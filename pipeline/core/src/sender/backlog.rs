@@ -35,7 +35,7 @@ impl Sessions {
     /// More waits in a session.
     pub(super) fn wait(&mut self, session: SessionIndex, more: Backlog) {
         let state = self.get_mut(session);
-        state.backlog.add(more);
+        state.work().backlog.add(more);
         let tenant = state.tenant.clone();
         self.add_to_tenant(tenant, more);
     }
@@ -43,23 +43,28 @@ impl Sessions {
     /// Less waits in a session.
     pub(super) fn wait_no_more(&mut self, session: SessionIndex, less: Backlog) {
         let state = self.get_mut(session);
-        state.backlog.take(less);
+        if let Some(work) = state.at_work_mut() {
+            work.backlog.take(less);
+        }
         let tenant = state.tenant.clone();
         self.remove_from_tenant(&tenant, less);
     }
 
     /// Forgets everything about messages of a session; limits stay.
     pub(super) fn clear(&mut self, session: SessionIndex) {
-        let backlog = self.get(session).backlog;
+        let backlog = self.get(session).backlog();
         self.wait_no_more(session, backlog);
-        self.get_mut(session).clear();
+        if let Some(work) = self.get_mut(session).at_work_mut() {
+            work.clear();
+        }
     }
 
     /// Takes a new configuration of a session, which may be that of another tenant than was thought.
     pub(super) fn configure(&mut self, session: SessionIndex, config: Option<Box<SessionConfig>>) {
+        let (config, tenant) = config.map(|config| self.shared(config)).unzip();
         let state = self.get_mut(session);
-        let (before, backlog) = (state.tenant.clone(), state.backlog);
-        state.configure(config);
+        let (before, backlog) = (state.tenant.clone(), state.backlog());
+        state.configure(config, tenant);
         let after = state.tenant.clone();
         if before != after {
             self.remove_from_tenant(&before, backlog);
@@ -107,13 +112,13 @@ impl Sender {
             (
                 "session_backlog_max",
                 "messages wait in this session",
-                state.backlog.count + 1,
+                state.backlog().count + 1,
                 settings.session_backlog_max,
             ),
             (
                 "session_backlog_bytes_max",
                 "bytes wait in this session",
-                state.backlog.bytes + bytes,
+                state.backlog().bytes + bytes,
                 settings.session_backlog_bytes_max,
             ),
             (

@@ -230,6 +230,15 @@ impl Bridge {
         }
     }
 
+    /// Whether [`Bridge::expire`] would leave nothing.
+    pub(super) fn is_void(&self, span: Span) -> bool {
+        let before_ms = span.remembered_since_ms();
+        self.candidates.values().flatten().all(|candidate| candidate.since_ms < before_ms)
+            && self.echoes.values().flatten().all(|echo| echo.at_ms < before_ms)
+            && self.used_order.back().is_none_or(|(at_ms, _)| *at_ms < before_ms)
+            && self.gave_way.values().all(|since_ms| *since_ms < before_ms)
+    }
+
     /// Earliest candidate still to be looked up, milliseconds.
     pub(super) fn oldest_ms(&self, span: Span) -> Option<i64> {
         self.order.iter().find_map(|(serial, print)| {

@@ -67,6 +67,11 @@ impl Circuit {
         }
     }
 
+    /// Whether a new one would do as well.
+    pub(super) fn is_void(&self) -> bool {
+        self.failures == 0 && self.is_closed()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.opened.is_none()
     }
@@ -150,7 +155,7 @@ impl Sender {
             if url.answered() {
                 out.push(closed(CircuitOf::BaseUrl(base_url)));
             }
-            if state.circuit.answered() {
+            if state.work().circuit.answered() {
                 out.push(closed(CircuitOf::Session(id)));
                 self.state_hold(session, out);
             }
@@ -161,13 +166,13 @@ impl Sender {
         if keeps_shut && !url.is_closed() {
             of_url.sessions = 1;
         }
-        if (state.circuit.is_closed() || keeps_shut && !url.is_closed())
+        if (state.work().circuit.is_closed() || keeps_shut && !url.is_closed())
             && let Some(until_us) = url.failed(session, now_us, of_url, &mut jitter)
         {
             self.floor_us = self.floor_us.min(until_us);
             out.push(opened(CircuitOf::BaseUrl(base_url), until_us));
         }
-        if let Some(until_us) = state.circuit.failed(session, now_us, trip, &mut jitter) {
+        if let Some(until_us) = state.work().circuit.failed(session, now_us, trip, &mut jitter) {
             out.push(opened(CircuitOf::Session(id), until_us));
             self.state_hold(session, out);
             self.wake_session(session, until_us);

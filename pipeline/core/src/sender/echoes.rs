@@ -33,10 +33,13 @@ impl Sender {
         };
         let span = self.span();
         if self.planted(Planted::EvidenceUsedTwice) {
-            self.sessions.get_mut(session).bridge.forget_used();
+            self.sessions.get_mut(session).work().bridge.forget_used();
         }
-        let found =
-            self.sessions.get_mut(session).bridge.echo((recipient.as_str().into(), content), echo, span);
+        let found = self.sessions.get_mut(session).work().bridge.echo(
+            (recipient.as_str().into(), content),
+            echo,
+            span,
+        );
         if let Some(found) = found {
             self.matched(session, found, out);
         }
@@ -147,7 +150,7 @@ impl Sender {
             .print
             .get_or_insert_with(|| Box::new((open.recipient.clone(), command_fingerprint(&open.command))));
         let (print, session) = ((**print).clone(), open.session);
-        self.sessions.get_mut(session).bridge.add(id, print, since_ms, stage, most);
+        self.sessions.get_mut(session).work().bridge.add(id, print, since_ms, stage, most);
     }
 
     /// A message finished before this owner's time may still be echoed.
@@ -166,7 +169,7 @@ impl Sender {
         let session = self.sessions.of(&echo.session_id, partition);
         let print: Print = (echo.recipient.as_str().into(), echo.content);
         let most = self.settings.bridge_candidates_max;
-        self.sessions.get_mut(session).bridge.add(id, print, since_ms, stage, most);
+        self.sessions.get_mut(session).work().bridge.add(id, print, since_ms, stage, most);
         self.plan_look_up(session);
     }
 
@@ -195,7 +198,7 @@ impl Sender {
         let open = self.open(partition, id)?;
         let (session, print) = (open.session, open.print.as_deref()?.clone());
         let submitted = matches!(stage, BridgeStage::Submitted { .. });
-        let found = self.sessions.get_mut(session).bridge.advance(*id, &print, stage, span);
+        let found = self.sessions.get_mut(session).work().bridge.advance(*id, &print, stage, span);
         if submitted && found.is_none() {
             self.plan_look_up(session);
         }
@@ -219,7 +222,8 @@ impl Sender {
         let span = self.span();
         let Some(open) = self.open(partition, id) else { return };
         let (session, Some(print)) = (open.session, open.print.as_deref().cloned()) else { return };
-        if let Some(left) = self.sessions.get_mut(session).bridge.told(*id, &print, whatsapp_id, span) {
+        if let Some(left) = self.sessions.get_mut(session).work().bridge.told(*id, &print, whatsapp_id, span)
+        {
             self.matched(session, left, out);
         }
     }
@@ -229,7 +233,7 @@ impl Sender {
         let span = self.span();
         let Some(open) = self.open(partition, id) else { return };
         let (session, Some(print)) = (open.session, open.print.as_deref().cloned()) else { return };
-        if let Some(left) = self.sessions.get_mut(session).bridge.remove(*id, &print, span) {
+        if let Some(left) = self.sessions.get_mut(session).work().bridge.remove(*id, &print, span) {
             self.matched(session, left, out);
         }
     }
@@ -237,7 +241,7 @@ impl Sender {
     fn plan_look_up(&mut self, session: SessionIndex) {
         let after_ms = i64::try_from(self.settings.look_up_after_ms).unwrap_or(i64::MAX / 2);
         let span = self.span();
-        let state = self.sessions.get_mut(session);
+        let Some(state) = self.sessions.get_mut(session).at_work_mut() else { return };
         if state.look_up_due_us.is_some() {
             return;
         }
@@ -245,7 +249,7 @@ impl Sender {
         let due_us = oldest_ms
             .saturating_add(after_ms)
             .saturating_mul(1000)
-            .max(state.look_ups.ready_at_us(0))
+            .max(state.look_up_free_us)
             .max(self.now.wall_us + 1_000_000);
         state.look_up_due_us = Some(due_us);
         self.look_ups.insert((due_us, session));
@@ -258,12 +262,16 @@ impl Sender {
         let as_ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX / 2);
         let before_ms = now.wall_ms() - as_ms(self.settings.look_up_after_ms);
         let span = self.span();
+        let per_minute = i64::from(self.settings.look_ups_per_minute.max(1));
+        let interval_us = (60_000_000 + per_minute - 1) / per_minute;
         let state = self.sessions.get_mut(session);
         let (partition, session_id) = (state.partition, state.id.clone());
-        state.bridge.expire(span);
-        if state.holding(now.wall_us).is_none() && state.look_ups.ready_at_us(0) <= now.wall_us {
-            for (id, print, provider_message_id) in state.bridge.overdue(before_ms, span, 1) {
-                state.look_ups.take(now.wall_us);
+        let is_held = state.holding(now.wall_us).is_some();
+        let work = state.work();
+        work.bridge.expire(span);
+        if !is_held && work.look_up_free_us <= now.wall_us {
+            for (id, print, provider_message_id) in work.bridge.overdue(before_ms, span, 1) {
+                work.look_up_free_us = now.wall_us.saturating_add(interval_us);
                 out.push(Effect::LookUp {
                     partition,
                     message_id: id,
@@ -284,7 +292,7 @@ impl Sender {
     ) {
         let span = self.span();
         let Some((session, print)) = self.looking.remove(&id) else { return };
-        let bridge = &mut self.sessions.get_mut(session).bridge;
+        let bridge = &mut self.sessions.get_mut(session).work().bridge;
         let Some((whatsapp_id, chat_id)) = found else {
             bridge.not_found(id, &print);
             self.plan_look_up(session);
@@ -301,7 +309,7 @@ impl Sender {
         }
     }
 
-    fn span(&self) -> Span {
+    pub(super) fn span(&self) -> Span {
         let as_ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX / 2);
         Span {
             now_ms: self.now.wall_ms(),

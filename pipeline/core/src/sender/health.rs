@@ -43,7 +43,7 @@ impl Sender {
         }
         let now_ms = self.now.wall_ms();
         let down = state.down.map(|down| Holding::Down(down.probe_at_us));
-        let shut = state.circuit.shut_until_us(self.now.wall_us).map(Holding::CircuitOpen);
+        let shut = state.shut_until_us(self.now.wall_us).map(Holding::CircuitOpen);
         let holding = down.or(shut);
         let status = SessionStatus {
             session_id: state.id.to_string(),

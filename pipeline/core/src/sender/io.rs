@@ -1,5 +1,6 @@
 //! What goes into the sender's state machine and what comes out.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -70,6 +71,19 @@ pub struct SessionConfig {
     pub binding_epoch: i64,
     /// What becomes of the backlog then: `Fail` ends it, anything else takes it along.
     pub on_rebinding: OnDelete,
+}
+
+impl Eq for SessionConfig {}
+
+/// By what sessions differ in.
+impl Hash for SessionConfig {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.tenant_id, &self.account_id, &self.base_url, self.binding_epoch).hash(state);
+        (self.max_in_flight, self.tenant_weight).hash(state);
+        for limit in self.limits.iter().chain(&self.pair_limits) {
+            (limit.count, limit.per_ms, limit.burst).hash(state);
+        }
+    }
 }
 
 /// What the status facets say of a session.

@@ -47,6 +47,7 @@ mod sizes;
 mod slowing;
 pub mod store;
 mod sweep;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -238,6 +239,8 @@ pub struct Sender {
     floor_us: i64,
     /// Sessions to be looked at, wall µs.
     wakes: BTreeSet<(i64, SessionIndex)>,
+    /// When sessions are looked at next that may rest, wall µs.
+    rest_at_us: i64,
     /// Sessions with look-ups to make, wall µs.
     look_ups: BTreeSet<(i64, SessionIndex)>,
     /// Look-ups under way.
@@ -272,6 +275,7 @@ impl Sender {
             next_call: 0,
             floor_us: i64::MAX,
             wakes: BTreeSet::new(),
+            rest_at_us: i64::MIN,
             look_ups: BTreeSet::new(),
             looking: HashMap::new(),
             open_store: Box::new(|_, _| store::Opened::empty(Box::<store::MemoryStore>::default())),
@@ -412,7 +416,7 @@ impl Sender {
     }
 
     fn wake_session(&mut self, session: SessionIndex, at_us: i64) {
-        let state = self.sessions.get_mut(session);
+        let state = self.sessions.get_mut(session).work();
         if state.wake_us.is_some_and(|old| old <= at_us) {
             return;
         }

@@ -349,8 +349,8 @@ impl Sender {
         }
         for session in self.sessions.of_partition(partition) {
             self.sessions.clear(session);
-            let state = self.sessions.get_mut(session);
-            if let Some(at) = state.wake_us.take() {
+            let work = self.sessions.get_mut(session).at_work_mut();
+            if let Some(at) = work.and_then(|work| work.wake_us.take()) {
                 self.wakes.remove(&(at, session));
             }
         }

@@ -110,6 +110,13 @@ impl Pairs {
         }
     }
 
+    /// Whether there is nothing to remember.
+    pub(super) fn is_void(&self, now_us: i64) -> bool {
+        self.under_way.is_empty()
+            && self.uncounted.is_empty()
+            && self.known.values().all(|buckets| buckets.full_at_us() <= now_us)
+    }
+
     /// Forgets the full ones; the bound of [`Pairs::ready_at_us`] counts those that are left.
     pub(super) fn tidy(&mut self, now_us: i64) {
         self.known.retain(|_, buckets| buckets.full_at_us() > now_us);
@@ -193,7 +200,7 @@ impl Sender {
         let Some(part) = self.partitions.get_mut(&partition) else { return false };
         let Some(open) = part.open.get_mut(&id) else { return false };
         let session = open.session;
-        let state = self.sessions.get_mut(session);
+        let state = self.sessions.get_mut(session).work();
         if state.pairs.len() >= pairs_max {
             state.pairs.tidy(now_us);
         }

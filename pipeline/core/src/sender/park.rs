@@ -66,8 +66,8 @@ impl Sender {
 
     /// Whether a message behind all others of its lane has to wait outside memory.
     pub(super) fn must_park(&self, session: SessionIndex, lane: Lane) -> bool {
-        let state = self.sessions.get(session);
-        state.parked[lane as usize].count > 0 || state.resident[lane as usize] >= self.resident_max()
+        let Some(work) = self.sessions.get(session).at_work() else { return false };
+        work.parked[lane as usize].count > 0 || work.resident[lane as usize] >= self.resident_max()
     }
 
     /// A message whose Accepted record is read back leaves memory if it is to wait outside it; whether it did.
@@ -77,7 +77,7 @@ impl Sender {
         if (open.parked || open.is_scheduled()) && open.may_leave() {
             // One that was due later may have been given a place behind it and be in memory already.
             let (lane, before) = (open.lane, (open.rank.saturating_sub(1), Uuid::max()));
-            let parked = &mut self.sessions.get_mut(session).parked[lane as usize];
+            let parked = &mut self.sessions.get_mut(session).work().parked[lane as usize];
             parked.loaded_to = parked.loaded_to.min(Some(before));
             self.set_due(partition, id, None);
             if let Some(part) = self.partitions.get_mut(&partition) {
@@ -96,7 +96,7 @@ impl Sender {
         let Some(open) = self.open_mut(partition, &id) else { return };
         if std::mem::take(&mut open.parked) {
             let (session, lane) = (open.session, open.lane);
-            self.sessions.get_mut(session).count_parked(lane, -1);
+            self.sessions.get_mut(session).work().count_parked(lane, -1);
         }
     }
 
@@ -113,7 +113,8 @@ impl Sender {
         let now_us = self.now.wall_us;
         let most = self.resident_max();
         let state = self.sessions.get(session);
-        let (parked, resident) = (state.parked[lane as usize], state.resident[lane as usize]);
+        let Some(work) = state.at_work() else { return false };
+        let (parked, resident) = (work.parked[lane as usize], work.resident[lane as usize]);
         // All that is here waits behind something, and the session could send.
         let starves = !state.has_ready_chat() && state.has_room() && state.holding(now_us).is_none();
         let few =
@@ -126,7 +127,7 @@ impl Sender {
         let found = part.local.queued(&session_id, lane, parked.loaded_to, wanted);
         let more = found.len() == wanted;
         for (rank, id, kept) in found {
-            self.sessions.get_mut(session).parked[lane as usize].loaded_to = Some((rank, id));
+            self.sessions.get_mut(session).work().parked[lane as usize].loaded_to = Some((rank, id));
             if self.load_kept(partition, id, &kept) {
                 // The session is offered by who refills it.
                 self.stand_in_chat(partition, id, Chat::push);
@@ -152,7 +153,7 @@ impl Sender {
         let Some(mut open) = self.open_of(partition, id, kept) else { return false };
         open.in_backlog = true;
         if kept.place == Place::Queue {
-            self.sessions.get_mut(open.session).count_parked(open.lane, -1);
+            self.sessions.get_mut(open.session).work().count_parked(open.lane, -1);
         }
         let Some(part) = self.partitions.get_mut(&partition) else { return false };
         open.recorded = part.strays.remove(&id).unwrap_or_default();
@@ -187,9 +188,8 @@ impl Sender {
     pub(super) fn forget_parked(&mut self, partition: i32, spot: &Spot) {
         let session = self.sessions.of(&spot.session_id, partition);
         self.sessions.wait_no_more(session, Backlog::one(spot.bytes));
-        let state = self.sessions.get_mut(session);
         if spot.place == Place::Queue {
-            state.count_parked(spot.lane, -1);
+            self.sessions.get_mut(session).work().count_parked(spot.lane, -1);
         }
     }
 
@@ -205,8 +205,8 @@ impl Sender {
         for (session_id, waiting) in waiting {
             let session = self.sessions.of(&session_id, partition);
             for (lane, backlog) in Lane::ALL.into_iter().zip(waiting.lanes) {
-                self.sessions.get_mut(session).parked[lane as usize] =
-                    super::session::Parked { count: backlog.count, loaded_to: None };
+                self.sessions.get_mut(session).work().parked[lane as usize] =
+                    super::work::Parked { count: backlog.count, loaded_to: None };
                 self.sessions.wait(session, backlog);
             }
             self.sessions.wait(session, waiting.calendar);
@@ -264,7 +264,7 @@ impl Sender {
             }
             return;
         }
-        self.sessions.get_mut(session).count_parked(spot.lane, 1);
+        self.sessions.get_mut(session).work().count_parked(spot.lane, 1);
         self.offer(session);
     }
 
@@ -280,7 +280,8 @@ impl Sender {
         for session_id in sessions {
             let session = self.sessions.of(&session_id, partition);
             for lane in Lane::ALL {
-                let parked = self.sessions.get(session).parked[lane as usize];
+                let Some(work) = self.sessions.get(session).at_work() else { break };
+                let parked = work.parked[lane as usize];
                 let Some(part) = self.partitions.get_mut(&partition).filter(|_| parked.count > 0) else {
                     continue;
                 };

@@ -60,6 +60,7 @@ faults! {
     HeldBlocksOthers, "held-blocks-others", "a held session makes all of its base URL wait";
     SlotLeaked, "slot-leaked", "a throttled call never gives its slot back";
     GiveBackUnderWay, "give-back-under-way", "a partition is given back while calls are under way";
+    RestTooEarly, "rest-too-early", "a session without messages forgets what it has used of its limits and whose echoes may come";
     IntakeUnbounded, "intake-unbounded", "intake is never told to stop";
     LowLaneStarves, "low-lane-starves", "the less urgent lanes have no share of the turns";
     CircuitStuck, "circuit-stuck", "a circuit that has opened is never tried again";

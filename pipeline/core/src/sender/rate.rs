@@ -93,6 +93,11 @@ impl Buckets {
         }
     }
 
+    /// As of who has used limits that are not known, at this time the last time.
+    pub(super) fn used_last(last_us: Option<i64>) -> Self {
+        Self { last_us, ..Self::default() }
+    }
+
     /// Calls at once under which the limits can be kept.
     pub fn in_flight_max(&self) -> u32 {
         self.in_flight_max

@@ -424,7 +424,7 @@ impl Sender {
         if open.in_backlog {
             self.sessions.wait_no_more(open.session, Backlog::one(open.bytes));
         }
-        let session = self.sessions.get_mut(open.session);
+        let session = self.sessions.get_mut(open.session).work();
         if open.queued {
             session.count_queued(open.lane, -1);
         }
@@ -445,7 +445,7 @@ impl Sender {
             self.free_claim(open.session, open.slot);
         }
         let now_us = self.now.wall_us;
-        self.sessions.get_mut(open.session).ready_chat(&open.chat, now_us);
+        self.sessions.get_mut(open.session).work().ready_chat(&open.chat, now_us);
         self.offer(open.session);
     }
 }

@@ -53,7 +53,7 @@ impl Sender {
             not_before: Some(ceil_ms(not_before_us)),
             reason: Some(reason.to_owned()),
             tats: state.tats(&recipient, now.wall_us),
-            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
+            throttled_until: throttled_ms(state.throttled_until_us(), now.wall_us),
             canceled,
             ..LedgerEntry::default()
         };
@@ -109,7 +109,7 @@ impl Sender {
             not_before: Some(doubt.decide_at_ms),
             reason: open.is_resent.then(|| RESEND.to_owned()),
             tats: state.tats(&open.recipient, now.wall_us),
-            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
+            throttled_until: throttled_ms(state.throttled_until_us(), now.wall_us),
             canceled: open.canceled,
             ..LedgerEntry::default()
         };
@@ -140,7 +140,7 @@ impl Sender {
             // A refusal has none: see `is_refusal`.
             attempt: open.refusal.is_none().then(|| as_i32(open.attempts)),
             tats: state.tats(&open.recipient, now.wall_us),
-            throttled_until: throttled_ms(state.throttled_until_us, now.wall_us),
+            throttled_until: throttled_ms(state.throttled_until_us(), now.wall_us),
             reason: end.reason,
             outcome: end.outcome,
             body_sha256: Some(open.body_hash.to_vec()),

@@ -1,6 +1,6 @@
 //! Who goes next: base URL → tenant → session → (lane, chat). A session that is not ready costs nothing.
 
-use sluice_schemas::{ErrorClass, RateLimit, Status};
+use sluice_schemas::{ErrorClass, Status};
 use uuid::Uuid;
 
 use super::backlog::Backlog;
@@ -8,9 +8,12 @@ use super::bulkhead::BulkheadIndex;
 use super::chat::Chat;
 use super::facts::{Fact, error};
 use super::message::{End, Lane, Next, Stage, Unsent};
-use super::rate::Buckets;
 use super::session::SessionIndex;
 use super::{Effect, Phase, Planted, Sender, SessionCondition, SessionConfig};
+
+/// Sessions looked at in one step for what they need no more, and the least pause between two.
+const REST_PER_STEP: usize = 4_096;
+const REST_PAUSE_US: i64 = 1_000_000;
 
 /// Expired entries of the dedupe window removed per step.
 const EXPIRED_PER_STEP: usize = 16;
@@ -35,7 +38,7 @@ impl Sender {
             if let Some(open) = self.open_mut(partition, &id) {
                 open.parked = true;
             }
-            self.sessions.get_mut(session).count_parked(lane, 1);
+            self.sessions.get_mut(session).work().count_parked(lane, 1);
             return;
         }
         self.stand_in_chat(partition, id, if back { Chat::push_front } else { Chat::push });
@@ -48,7 +51,7 @@ impl Sender {
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.queued = true;
         let (session, chat, lane) = (open.session, open.chat.clone(), open.lane);
-        let state = self.sessions.get_mut(session);
+        let state = self.sessions.get_mut(session).work();
         state.count_queued(lane, 1);
         push(state.chats.entry(chat.clone()).or_default(), lane, id);
         state.ready_chat(&chat, now_us);
@@ -88,7 +91,7 @@ impl Sender {
             self.refill(session);
         }
         let state = self.sessions.get(session);
-        if state.in_line || !state.has_ready_chat() || !state.has_room() {
+        if !state.has_ready_chat() || state.is_in_line() || !state.has_room() {
             return;
         }
         if let Some(holding) = state.holding(now_us) {
@@ -112,7 +115,7 @@ impl Sender {
         let state = self.sessions.get(session);
         let weight = state.config.as_ref().map_or(1, |config| config.tenant_weight);
         let tenant = state.tenant.clone();
-        self.sessions.get_mut(session).in_line = true;
+        self.sessions.get_mut(session).work().in_line = true;
         self.bulkheads.get(bulkhead).enter(&tenant, weight, session);
     }
 
@@ -122,7 +125,7 @@ impl Sender {
         for bulkhead in self.bulkheads.indices() {
             while self.bulkheads.get(bulkhead).has_slot(now_us) {
                 let Some(session) = self.bulkheads.get(bulkhead).next() else { break };
-                self.sessions.get_mut(session).in_line = false;
+                self.sessions.get_mut(session).work().in_line = false;
                 // It may have been paused, or another claim may have used its time, since it got in line.
                 if self.sessions.get(session).bulkhead == Some(bulkhead) && self.is_ready(session) {
                     self.claim_next(session, out);
@@ -161,14 +164,14 @@ impl Sender {
         }
         let state = self.sessions.get_mut(session);
         let partition = state.partition;
-        let Some(id) = state.take_head(now_us, share_min) else { return };
+        let Some(id) = state.work().take_head(now_us, share_min) else { return };
         if self.planted(Planted::ChatBusyIgnored) {
-            self.sessions.get_mut(session).free_chats(id);
+            self.sessions.get_mut(session).work().free_chats(id);
         }
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.queued = false;
         let lane = open.lane;
-        self.sessions.get_mut(session).count_queued(lane, -1);
+        self.sessions.get_mut(session).work().count_queued(lane, -1);
         let Some(open) = self.open(partition, &id) else { return };
         if !matches!(open.stage, Stage::Waiting) || self.why_unsent(partition, &id).is_some() {
             self.look_again(partition, id, out);
@@ -260,7 +263,7 @@ impl Sender {
         let now_us = self.now.wall_us;
         let Some(open) = self.open(partition, &id) else { return };
         let (session, chat_key, lane) = (open.session, open.chat.clone(), open.lane);
-        let state = self.sessions.get_mut(session);
+        let state = self.sessions.get_mut(session).work();
         let chat = state.chats.entry(chat_key.clone()).or_default();
         chat.release(id);
         chat.hold(lane, id, until_us);
@@ -295,20 +298,34 @@ impl Sender {
         self.run_message_timers(now_us, out);
         self.run_local_timers(out);
         while let Some((_, session)) = pop_due(&mut self.wakes, now_us) {
-            let state = self.sessions.get_mut(session);
-            state.wake_us = None;
-            if let Some(next_us) = state.ready_held_chats(now_us) {
+            let work = self.sessions.get_mut(session).work();
+            work.wake_us = None;
+            if let Some(next_us) = work.ready_held_chats(now_us) {
                 self.wake_session(session, next_us);
             }
             self.offer(session);
         }
         while let Some((_, session)) = pop_due(&mut self.look_ups, now_us) {
-            self.sessions.get_mut(session).look_up_due_us = None;
+            self.sessions.get_mut(session).work().look_up_due_us = None;
             self.look_up(session, out);
         }
         self.forget_expired(out);
+        self.rest();
         self.pump(out);
         self.floor_us = self.earliest_timer_us();
+    }
+
+    /// Once in a while some of the sessions are looked at: those with nothing to remember need less memory.
+    fn rest(&mut self) {
+        let now_us = self.now.wall_us;
+        if self.rest_at_us <= now_us || self.rest_at_us > now_us.saturating_add(REST_PAUSE_US) {
+            self.rest_at_us = now_us.saturating_add(REST_PAUSE_US);
+            let (mut as_of_us, mut span) = (now_us, self.span());
+            if self.planted(Planted::RestTooEarly) {
+                (as_of_us, span.now_ms) = (i64::MAX, i64::MAX);
+            }
+            self.sessions.rest(REST_PER_STEP, as_of_us, span);
+        }
     }
 
     fn run_message_timers(&mut self, now_us: i64, out: &mut Vec<Effect>) {
@@ -364,14 +381,6 @@ impl Sender {
         self.move_to(session, bulkhead);
         self.sessions.configure(session, config);
         let state = self.sessions.get_mut(session);
-        let look_ups = RateLimit {
-            count: i32::try_from(self.settings.look_ups_per_minute).unwrap_or(i32::MAX),
-            per_ms: 60_000,
-            burst: 1,
-        };
-        let mut buckets = Buckets::new(&[look_ups], 1);
-        buckets.carry_over(&state.look_ups);
-        state.look_ups = buckets;
         // A new record may bring a new credential: try again.
         state.down = None;
         if deleted {
@@ -391,7 +400,8 @@ impl Sender {
             return;
         }
         let old = std::mem::replace(&mut state.bulkhead, bulkhead);
-        if let Some(old) = old.filter(|_| std::mem::take(&mut state.in_line)) {
+        let was_in_line = state.at_work_mut().is_some_and(|work| std::mem::take(&mut work.in_line));
+        if let Some(old) = old.filter(|_| was_in_line) {
             let tenant = state.tenant.clone();
             self.bulkheads.get(old).leave(&tenant, session);
         }

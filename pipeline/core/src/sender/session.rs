@@ -1,22 +1,19 @@
-//! One session: its limits, holds, chats and place in line.
+//! One session: what it is, whether it may send, and, while there is any, its work.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sluice_schemas::{Connection, OnDelete};
 
 use super::backlog::Backlog;
-use super::bridge::Bridge;
+use super::bridge::Span;
 use super::bulkhead::BulkheadIndex;
-use super::chat::Chat;
-use super::circuit::{Circuit, Passage};
+use super::circuit::Passage;
 use super::io::{SessionCondition, SessionConfig};
-use super::lanes::LaneTurns;
 use super::local::Rate;
-use super::message::{ChatKey, Lane};
-use super::pairs::Pairs;
 use super::rate::Buckets;
-use super::slowing::Slowing;
+use super::work::Work;
+use crate::pool::Pool;
 
 /// Place of a session in [`Sessions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,9 +29,6 @@ impl SessionIndex {
         self.0
     }
 }
-
-/// Interval that slowing stretches where the limits ask for less: bursts are what was too fast.
-const SLOWED_INTERVAL_US: i64 = 100_000;
 
 /// Reason of a hold while a circuit is open.
 pub(super) const CIRCUIT_OPEN: &str = "circuit_open";
@@ -78,136 +72,126 @@ pub(super) struct Down {
     pub(super) probe_at_us: i64,
 }
 
-/// Messages of one lane that are not in memory.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Parked {
-    pub(super) count: usize,
-    /// What stands behind this one, in the order of the queue, is parked; up to it, all were brought to memory.
-    pub(super) loaded_to: Option<(i64, uuid::Uuid)>,
-}
-
-/// One session.
+/// One session. There may be many, most of them idle: what is here is what an idle one costs.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: Arc<str>,
     pub(super) partition: i32,
     pub(super) tenant: Arc<str>,
-    pub(super) config: Option<Box<SessionConfig>>,
+    pub(super) config: Option<Arc<SessionConfig>>,
     pub(super) bulkhead: Option<BulkheadIndex>,
     pub(super) condition: SessionCondition,
     pub(super) down: Option<Down>,
-    pub(super) circuit: Circuit,
-    pub(super) slowing: Slowing,
-    pub(super) buckets: Buckets,
-    pub(super) pairs: Pairs,
-    /// Latest bucket states read from the ledger, kept for when the limits are known.
-    recorded: Buckets,
-    /// Sends counted by a restore before the limits were known, wall µs.
-    uncounted_us: Vec<i64>,
-    pub(super) throttled_until_us: i64,
-    /// Claims made and calls not started.
-    pub(super) reserved: u32,
-    /// Claims made and calls not ended.
-    pub(super) in_flight: u32,
-    /// Open messages that wait.
-    pub(super) backlog: Backlog,
-    /// Those of them in its queues and not in memory, by lane.
-    pub(super) parked: [Parked; 3],
-    /// Messages in its chats' queues, by lane.
-    pub(super) resident: [usize; 3],
     /// What was accepted up to this time was of a session that has been deleted, ms.
     pub(super) deleted_at_ms: i64,
-    pub(super) chats: HashMap<ChatKey, Chat>,
-    /// Chats whose head of a lane may go, by lane; some may have become busy or held since.
-    ready: [VecDeque<ChatKey>; 3],
-    turns: LaneTurns,
-    /// Chats with a message that keeps a lane waiting.
-    held_chats: Vec<ChatKey>,
-    /// Whether it stands in its bulkhead's line.
-    pub(super) in_line: bool,
-    /// When it is looked at next, wall µs.
-    pub(super) wake_us: Option<i64>,
-    pub(super) bridge: Bridge,
-    pub(super) look_ups: Buckets,
-    pub(super) look_up_due_us: Option<i64>,
+    /// Latest send, wall µs, of a session without work: limits to come count from there.
+    last_send_us: Option<i64>,
+    /// None: it has nothing to send and nothing to remember.
+    work: Option<Box<Work>>,
 }
 
 impl Session {
-    fn new(id: Arc<str>, partition: i32) -> Self {
+    fn new(id: Arc<str>, partition: i32, tenant: Arc<str>) -> Self {
         Self {
             id,
             partition,
-            tenant: "".into(),
+            tenant,
             config: None,
             bulkhead: None,
             condition: SessionCondition::default(),
             down: None,
-            circuit: Circuit::default(),
-            slowing: Slowing::default(),
-            buckets: Buckets::default(),
-            pairs: Pairs::default(),
-            recorded: Buckets::default(),
-            uncounted_us: Vec::new(),
-            throttled_until_us: i64::MIN,
-            reserved: 0,
-            in_flight: 0,
-            backlog: Backlog::default(),
-            parked: Default::default(),
-            resident: [0; 3],
             deleted_at_ms: i64::MIN,
-            chats: HashMap::new(),
-            ready: Default::default(),
-            turns: LaneTurns::default(),
-            held_chats: Vec::new(),
-            in_line: false,
-            wake_us: None,
-            bridge: Bridge::default(),
-            look_ups: Buckets::default(),
-            look_up_due_us: None,
+            last_send_us: None,
+            work: None,
         }
+    }
+
+    fn new_work(&self) -> Work {
+        Work::new(self.config.as_deref(), self.last_send_us)
+    }
+
+    /// Its work, made if there is none.
+    pub(super) fn work(&mut self) -> &mut Work {
+        let (config, last_send_us) = (self.config.as_deref(), self.last_send_us);
+        self.work.get_or_insert_with(|| Box::new(Work::new(config, last_send_us)))
+    }
+
+    /// Its work, if there is any.
+    pub(super) fn at_work(&self) -> Option<&Work> {
+        self.work.as_deref()
+    }
+
+    /// The same, to change it.
+    pub(super) fn at_work_mut(&mut self) -> Option<&mut Work> {
+        self.work.as_deref_mut()
+    }
+
+    /// What its work says, or would say.
+    fn read<R>(&self, of: impl FnOnce(&Work) -> R) -> R {
+        match self.at_work() {
+            Some(work) => of(work),
+            None => of(&self.new_work()),
+        }
+    }
+
+    /// Forgets its work if a new one would do as well.
+    fn rest(&mut self, now_us: i64, span: Span) {
+        if let Some(work) = self.work.take_if(|work| work.is_void(now_us, span)) {
+            self.last_send_us = work.buckets.last_us();
+        }
+    }
+
+    /// What of it waits.
+    pub(super) fn backlog(&self) -> Backlog {
+        self.at_work().map(|work| work.backlog).unwrap_or_default()
     }
 
     /// How long it needs at its limits for what is in its queues, µs.
     pub(super) fn wait_us(&self) -> i64 {
-        let queued = self.parked.iter().map(|parked| parked.count).chain(self.resident).sum::<usize>();
-        i64::try_from(queued).unwrap_or(i64::MAX).saturating_mul(self.buckets.interval_us())
+        self.at_work().map_or(0, Work::wait_us)
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.at_work().map_or(0, |work| work.in_flight)
+    }
+
+    /// The provider asked it to wait until then, wall µs.
+    pub(super) fn throttled_until_us(&self) -> i64 {
+        self.at_work().map_or(i64::MIN, |work| work.throttled_until_us)
     }
 
     /// Takes a new configuration; what was used of the limits stays used.
-    pub(super) fn configure(&mut self, config: Option<Box<SessionConfig>>) {
-        if let Some(config) = &config {
-            let mut buckets = Buckets::new(&config.limits, config.max_in_flight);
-            buckets.carry_over(&self.buckets);
-            buckets.restore_from(&self.recorded);
-            for at_us in self.uncounted_us.drain(..) {
-                buckets.take(at_us);
-            }
-            self.pairs.configure(&config.pair_limits, buckets.in_flight_max());
-            self.buckets = buckets;
-            self.tenant = config.tenant_id.as_str().into();
+    pub(super) fn configure(&mut self, config: Option<Arc<SessionConfig>>, tenant: Option<Arc<str>>) {
+        if let (Some(config), Some(work)) = (&config, &mut self.work) {
+            work.configure(config);
         }
+        self.tenant = tenant.unwrap_or_else(|| self.tenant.clone());
         self.config = config;
     }
 
     /// Counts a claim of a former owner as a send to `recipient` at `at_us`.
     pub(super) fn count_claim(&mut self, recipient: &Arc<str>, at_us: i64) {
-        self.pairs.count_claim(recipient, at_us);
-        if self.config.is_some() {
-            self.buckets.take(at_us);
+        let is_known = self.config.is_some();
+        let work = self.work();
+        work.pairs.count_claim(recipient, at_us);
+        if is_known {
+            work.buckets.take(at_us);
         } else {
-            self.uncounted_us.push(at_us);
+            work.uncounted_us.push(at_us);
         }
     }
 
     /// Takes what a ledger record says of the buckets.
     pub(super) fn restore_tats(&mut self, tats: &[String], throttled_until_ms: Option<i64>, now_us: i64) {
-        self.pairs.restore(tats, now_us);
-        self.buckets.restore(tats);
-        if self.config.is_none() {
-            self.recorded.absorb(Buckets::recorded(tats));
+        let is_known = self.config.is_some();
+        let work = self.work();
+        work.pairs.restore(tats, now_us);
+        work.buckets.restore(tats);
+        if !is_known {
+            work.recorded.absorb(Buckets::recorded(tats));
         }
         if let Some(ms) = throttled_until_ms {
-            self.throttled_until_us = self.throttled_until_us.max(ms.saturating_mul(1000));
+            work.throttled_until_us = work.throttled_until_us.max(ms.saturating_mul(1000));
         }
     }
 
@@ -222,72 +206,58 @@ impl Session {
         match self.down {
             Some(down) if down.probe_at_us > now_us => Some(Holding::Down(down.probe_at_us)),
             // The probe is one message: the next waits for its outcome.
-            Some(down) if self.in_flight > 0 => Some(Holding::Down(down.probe_at_us)),
+            Some(down) if self.in_flight() > 0 => Some(Holding::Down(down.probe_at_us)),
             _ => self.holding_circuit(now_us),
         }
     }
 
+    fn passage(&self, now_us: i64) -> Passage {
+        self.at_work().map_or(Passage::Free, |work| work.circuit.passage(now_us))
+    }
+
+    /// Until when its circuit lets no call through, wall µs.
+    pub(super) fn shut_until_us(&self, now_us: i64) -> Option<i64> {
+        self.at_work().and_then(|work| work.circuit.shut_until_us(now_us))
+    }
+
     fn holding_circuit(&self, now_us: i64) -> Option<Holding> {
-        match self.circuit.passage(now_us) {
+        match self.passage(now_us) {
             Passage::Shut(until_us) => Some(Holding::CircuitOpen(until_us)),
-            Passage::Probe if self.in_flight > 0 => Some(Holding::CircuitOpen(now_us)),
+            Passage::Probe if self.in_flight() > 0 => Some(Holding::CircuitOpen(now_us)),
             Passage::Probe | Passage::Free => None,
         }
     }
 
     /// Earliest time the limits allow a send that is claimed now.
     pub(super) fn ready_at_us(&self, now_us: i64) -> i64 {
-        self.ready_behind_us(self.reserved, now_us)
+        self.read(|work| work.ready_behind_us(work.reserved, now_us))
     }
 
-    /// Earliest time the limits allow a send behind `reserved` that are claimed and not started.
-    pub(super) fn ready_behind_us(&self, reserved: u32, now_us: i64) -> i64 {
-        let interval_us = self.buckets.shortest_interval_us().max(SLOWED_INTERVAL_US);
-        let gap_us = self.slowing.gap_us(now_us, interval_us);
-        let slowed_until_us = match self.buckets.last_us().filter(|_| gap_us > 0) {
-            Some(last_us) => {
-                last_us.saturating_add(gap_us.saturating_mul(i64::from(reserved.saturating_add(1))))
-            }
-            None => i64::MIN,
-        };
-        self.buckets.ready_at_us(reserved).max(self.throttled_until_us).max(slowed_until_us)
+    /// Earliest time they allow the next send, whatever is claimed and not started.
+    pub(super) fn ready_first_us(&self, now_us: i64) -> i64 {
+        self.read(|work| work.ready_behind_us(0, now_us))
+    }
+
+    /// Earliest time a send to `recipient` may start, wall µs.
+    pub(super) fn pair_ready_at_us(&self, recipient: &str, pairs_max: usize) -> i64 {
+        self.read(|work| work.pairs.ready_at_us(recipient, pairs_max))
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.config.is_some() && self.in_flight < self.buckets.in_flight_max()
+        self.config.is_some() && self.read(|work| work.in_flight < work.buckets.in_flight_max())
     }
 
-    /// Puts a chat into the ready queues of the lanes whose heads may go.
-    pub(super) fn ready_chat(&mut self, key: &ChatKey, now_us: i64) {
-        if let Some(chat) = self.chats.get_mut(key) {
-            for lane in chat.enter_lines(now_us) {
-                self.ready[lane as usize].push_back(key.clone());
-            }
-        }
+    pub(super) fn has_parked(&self) -> bool {
+        self.at_work().is_some_and(Work::has_parked)
     }
 
-    pub(super) fn note_held_chat(&mut self, key: ChatKey) {
-        if !self.held_chats.contains(&key) {
-            self.held_chats.push(key);
-        }
+    pub(super) fn has_ready_chat(&self) -> bool {
+        self.at_work().is_some_and(Work::has_ready_chat)
     }
 
-    /// Readies chats whose holds have ended; when the next hold ends.
-    pub(super) fn ready_held_chats(&mut self, now_us: i64) -> Option<i64> {
-        let mut next_us: Option<i64> = None;
-        let mut kept = Vec::new();
-        for key in std::mem::take(&mut self.held_chats) {
-            if let Some(chat) = self.chats.get_mut(&key) {
-                chat.end_holds(now_us);
-            }
-            self.ready_chat(&key, now_us);
-            if let Some(until) = self.chats.get(&key).and_then(|chat| chat.held_until_us(now_us)) {
-                next_us = Some(next_us.map_or(until, |next| next.min(until)));
-                kept.push(key);
-            }
-        }
-        self.held_chats = kept;
-        next_us
+    /// Whether it stands in its bulkhead's line.
+    pub(super) fn is_in_line(&self) -> bool {
+        self.at_work().is_some_and(|work| work.in_line)
     }
 
     /// Whether a claim made earlier may still start its call.
@@ -295,29 +265,30 @@ impl Session {
         self.config.is_some()
             && !self.condition.paused
             && self.down.is_none_or(|down| down.probe_at_us <= now_us)
-            && self.circuit.shut_until_us(now_us).is_none()
-    }
-
-    /// Lets every chat go on that has `id` in flight.
-    pub(super) fn free_chats(&mut self, id: uuid::Uuid) {
-        self.chats.values_mut().for_each(|chat| chat.release(id));
+            && self.shut_until_us(now_us).is_none()
     }
 
     /// Takes what the ledger says of its rate, for the local state.
     pub(super) fn rate(&self, now_us: i64) -> Rate {
-        let buckets = if self.config.is_some() { &self.buckets } else { &self.recorded };
-        Rate {
-            tats: buckets.tats(0, now_us).into_iter().chain(self.pairs.tats(now_us)).collect(),
-            throttled_until_ms: (self.throttled_until_us > now_us)
-                .then(|| super::attempt::ceil_ms(self.throttled_until_us)),
-        }
+        let is_known = self.config.is_some();
+        let throttled_until_us = self.throttled_until_us();
+        self.read(|work| {
+            let buckets = if is_known { &work.buckets } else { &work.recorded };
+            Rate {
+                tats: buckets.tats(0, now_us).into_iter().chain(work.pairs.tats(now_us)).collect(),
+                throttled_until_ms: (throttled_until_us > now_us)
+                    .then(|| super::attempt::ceil_ms(throttled_until_us)),
+            }
+        })
     }
 
     /// What a ledger record about a message to `recipient` says of the limits.
     pub(super) fn tats(&self, recipient: &str, now_us: i64) -> Vec<String> {
-        let mut tats = self.buckets.tats(0, now_us);
-        tats.extend(self.pairs.tats_of(recipient, now_us));
-        tats
+        self.read(|work| {
+            let mut tats = work.buckets.tats(0, now_us);
+            tats.extend(work.pairs.tats_of(recipient, now_us));
+            tats
+        })
     }
 
     /// Whether a message was accepted for what the session no longer is, and is to end with that.
@@ -328,59 +299,6 @@ impl Session {
                 && binding_epoch.is_some_and(|epoch| epoch < config.binding_epoch)
         });
         of_deleted || of_former_binding
-    }
-
-    pub(super) fn has_parked(&self) -> bool {
-        self.parked.iter().any(|parked| parked.count > 0)
-    }
-
-    /// A message entered, or left, a queue of a chat.
-    pub(super) fn count_queued(&mut self, lane: Lane, change: isize) {
-        let resident = &mut self.resident[lane as usize];
-        *resident = resident.saturating_add_signed(change);
-    }
-
-    /// A message is parked, or no longer so.
-    pub(super) fn count_parked(&mut self, lane: Lane, change: isize) {
-        let parked = &mut self.parked[lane as usize];
-        parked.count = parked.count.saturating_add_signed(change);
-    }
-
-    pub(super) fn has_ready_chat(&self) -> bool {
-        self.ready.iter().any(|queue| !queue.is_empty())
-    }
-
-    /// Takes the head of the next ready chat. A lane gets at least one of every `share_min` turns.
-    pub(super) fn take_head(&mut self, now_us: i64, share_min: u32) -> Option<uuid::Uuid> {
-        loop {
-            let ready = Lane::ALL.map(|lane| !self.ready[lane as usize].is_empty());
-            let lane = self.turns.next(ready, share_min)?;
-            let key = self.ready[lane as usize].pop_front()?;
-            let Some(chat) = self.chats.get_mut(&key) else { continue };
-            chat.leave_line(lane);
-            if let Some((lane, id)) = chat.take_turn(lane, now_us, share_min) {
-                self.turns.took(lane, ready);
-                return Some(id);
-            }
-            if chat.is_idle() && !chat.is_in_line() {
-                self.chats.remove(&key);
-            }
-        }
-    }
-
-    /// Forgets everything about messages; limits stay.
-    pub(super) fn clear(&mut self) {
-        self.chats.clear();
-        self.uncounted_us.clear();
-        self.pairs.forget_uncounted();
-        self.ready = Default::default();
-        self.held_chats.clear();
-        self.reserved = 0;
-        self.in_flight = 0;
-        self.parked = Default::default();
-        self.resident = [0; 3];
-        self.bridge = Bridge::default();
-        self.look_up_due_us = None;
     }
 
     /// Takes what the provider says of the connection; true if that changes whether the session is down.
@@ -414,6 +332,10 @@ impl Session {
 pub(super) struct Sessions {
     all: Vec<Session>,
     by_id: HashMap<Arc<str>, SessionIndex>,
+    configs: Pool<SessionConfig>,
+    names: Pool<str>,
+    /// The session at which the look for those that may rest goes on.
+    rest_at: usize,
     /// What waits, by tenant; none: nothing.
     pub(super) tenants: HashMap<Arc<str>, Backlog>,
 }
@@ -426,7 +348,7 @@ impl Sessions {
         }
         let index = SessionIndex(self.all.len());
         let id: Arc<str> = id.into();
-        self.all.push(Session::new(id.clone(), partition));
+        self.all.push(Session::new(id.clone(), partition, self.names.share("")));
         self.by_id.insert(id, index);
         index
     }
@@ -447,14 +369,34 @@ impl Sessions {
         &mut self.all[index.0]
     }
 
+    /// A configuration and the name of its tenant, as the sessions share them.
+    pub(super) fn shared(&mut self, config: Box<SessionConfig>) -> (Arc<SessionConfig>, Arc<str>) {
+        let config = self.configs.share(config);
+        let tenant = self.names.share(config.tenant_id.as_str());
+        (config, tenant)
+    }
+
+    /// Looks at the next `most` sessions: what they need no more of their work is forgotten.
+    pub(super) fn rest(&mut self, most: usize, now_us: i64, span: Span) {
+        let end = self.rest_at.saturating_add(most).min(self.all.len());
+        for session in &mut self.all[self.rest_at..end] {
+            session.rest(now_us, span);
+        }
+        self.rest_at = if end < self.all.len() { end } else { 0 };
+    }
+
+    fn works(&self) -> impl Iterator<Item = &Work> {
+        self.all.iter().filter_map(Session::at_work)
+    }
+
     /// How many go slower than their limits.
     pub(super) fn slowed(&self, now_us: i64) -> usize {
-        self.all.iter().filter(|session| session.slowing.factor(now_us) > 1).count()
+        self.works().filter(|work| work.slowing.factor(now_us) > 1).count()
     }
 
     /// How many circuits are not closed.
     pub(super) fn circuits_open(&self) -> usize {
-        self.all.iter().filter(|session| !session.circuit.is_closed()).count()
+        self.works().filter(|work| !work.circuit.is_closed()).count()
     }
 
     /// Sessions of one partition.

@@ -14,6 +14,8 @@ pub struct Sizes {
     pub idle_resident: usize,
     /// Messages that wait in the fullest session, in memory or not.
     pub session_backlog: usize,
+    /// Sessions with messages, or with something to remember of those they sent.
+    pub sessions_at_work: usize,
     /// Attempts that an echo may be of.
     pub bridge_candidates: usize,
     /// Recipients remembered for their pair limits.
@@ -36,9 +38,11 @@ impl Sender {
             sizes.idle_resident += idle.count();
         }
         for session in self.sessions.all() {
-            sizes.session_backlog = sizes.session_backlog.max(session.backlog.count);
-            sizes.pairs += session.pairs.len();
-            sizes.bridge_candidates += session.bridge.len();
+            let Some(work) = session.at_work() else { continue };
+            sizes.sessions_at_work += 1;
+            sizes.session_backlog = sizes.session_backlog.max(work.backlog.count);
+            sizes.pairs += work.pairs.len();
+            sizes.bridge_candidates += work.bridge.len();
         }
         sizes
     }

@@ -4,6 +4,7 @@
 mod limits;
 mod operator;
 mod park;
+mod rest;
 mod world;
 
 use sluice_core::outcome::{Outcome, ThrottleScope};

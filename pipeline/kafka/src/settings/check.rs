@@ -3,7 +3,7 @@
 use rdkafka::error::KafkaError;
 use sluice_schemas::topics::TABLE;
 
-use super::{ProducerOptions, Settings, is_secret};
+use super::{Prefetch, ProducerOptions, Settings, is_secret};
 
 /// Properties whose value is decided here; what an operator sets for them would have no effect.
 const OURS: [&str; 14] = [
@@ -61,9 +61,11 @@ impl Settings {
             let ours = OURS.contains(&name.as_str());
             must(!ours, &format!("properties: {name} cannot be set: Sluice relies on its value"));
         }
-        for config in
-            [self.producer(&ProducerOptions::default()), self.group_consumer("check", None), self.tail(None)]
-        {
+        for config in [
+            self.producer(&ProducerOptions::default()),
+            self.group_consumer("check", None),
+            self.tail(None, Prefetch::Much),
+        ] {
             // Names and values are librdkafka's to judge; the error names the property, and its value only if
             // it is not valid, so it is left out.
             if let Err(KafkaError::ClientConfig(_, description, name, _)) = config.create_native_config() {

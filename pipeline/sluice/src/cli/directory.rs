@@ -119,28 +119,25 @@ fn account_json(account: &AccountRecord, sessions: usize) -> Value {
 }
 
 fn status_of(inside: &Inside, session_id: &str) -> SessionStatusView {
-    let facets: Vec<_> =
-        inside.deps.directory.statuses(session_id).iter().map(|one| (**one).clone()).collect();
-    SessionStatusView::of(session_id, &facets)
+    SessionStatusView::of(session_id, &inside.deps.directory.statuses(session_id))
 }
 
 async fn list_sessions(cli: &Cli, inside: Inside) -> Result<(), Failure> {
     let mut sessions = inside.deps.directory.sessions();
-    sessions.sort_by(|a, b| a.record.session_id.cmp(&b.record.session_id));
-    let statuses: Vec<_> = sessions.iter().map(|one| status_of(&inside, &one.record.session_id)).collect();
+    sessions.sort_by(|a, b| a.session_id.cmp(&b.session_id));
+    let statuses: Vec<_> = sessions.iter().map(|one| status_of(&inside, &one.session_id)).collect();
     inside.close().await;
     let values: Vec<Value> =
-        sessions.iter().zip(&statuses).map(|(one, status)| session_json(&one.record, status)).collect();
+        sessions.iter().zip(&statuses).map(|(one, status)| session_json(&one.record(), status)).collect();
     let rows: Vec<Vec<String>> = sessions
         .iter()
         .zip(&statuses)
         .map(|(one, status)| {
-            let one = &one.record;
             let held = if status.held { "held" } else { "" };
             vec![
-                one.session_id.clone(),
-                one.tenant_id.clone(),
-                one.account_id.clone(),
+                one.session_id.to_string(),
+                one.tenant_id.to_string(),
+                one.account_id.to_string(),
                 one.provider.as_str().to_lowercase(),
                 status.connection.to_lowercase(),
                 held.to_owned(),
@@ -156,7 +153,7 @@ async fn show_session(cli: &Cli, inside: Inside, session_id: &str) -> Result<(),
     let status = status_of(&inside, session_id);
     inside.close().await;
     let session = found.ok_or_else(|| Failure::NotFound(format!("there is no session {session_id}")))?;
-    let value = session_json(&session.record, &status);
+    let value = session_json(&session.record(), &status);
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     Ok(Printer::new(cli.output).print(&value, pretty).map_err(anyhow::Error::from)?)
 }

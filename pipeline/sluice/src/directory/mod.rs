@@ -4,43 +4,26 @@
 //! without ever leaving memory. Credentials are opened when a record is applied, so that no request waits for
 //! that. Who must act on changes subscribes to them.
 
+mod entries;
 mod follow;
 
+pub use entries::{AccountEntry, Secrets, SessionEntry};
 pub use follow::{Source, follow};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use sluice_core::pool::Pool;
 use sluice_schemas::{Account, Connection, Facet, Provider, Session, SessionStatus};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
+use self::entries::Standing;
 use crate::sealing::{self, Sealer, Secret};
 use crate::telemetry::metrics::Metrics;
 
 /// Changes a subscriber may be behind before it has to look at everything anew.
 const CHANGES_MAX: usize = 4_096;
-
-/// The opened credentials of a session or account, by name.
-pub type Secrets = BTreeMap<String, Secret>;
-
-/// A session as roles see it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SessionEntry {
-    /// Its record.
-    pub record: Session,
-    /// Its own credentials, opened; those that did not open are missing.
-    pub secrets: Secrets,
-}
-
-/// An account as roles see it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AccountEntry {
-    /// Its record.
-    pub record: Account,
-    /// Its credentials, opened; those that did not open are missing.
-    pub secrets: Secrets,
-}
 
 /// Something that changed; look it up for what it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,17 +47,19 @@ pub enum Target {
 
 #[derive(Debug, Default)]
 struct State {
-    accounts: HashMap<String, Arc<AccountEntry>>,
-    sessions: HashMap<String, Arc<SessionEntry>>,
+    accounts: HashMap<Arc<str>, Arc<AccountEntry>>,
+    sessions: HashMap<Arc<str>, Arc<SessionEntry>>,
     /// How many sessions refer to an account; none: no entry.
-    session_counts: HashMap<String, usize>,
-    statuses: HashMap<String, Vec<Arc<SessionStatus>>>,
+    session_counts: HashMap<Arc<str>, usize>,
+    statuses: HashMap<Arc<str>, Box<[Standing]>>,
+    /// Names that many entries share.
+    names: Pool<str>,
 }
 
 impl State {
     /// A session went from one account to another; those of them whose sessions have another share of their limits
     /// by that.
-    fn count_sessions(&mut self, before: Option<String>, after: Option<String>) -> Vec<String> {
+    fn count_sessions(&mut self, before: Option<Arc<str>>, after: Option<Arc<str>>) -> Vec<Arc<str>> {
         if before == after {
             return Vec::new();
         }
@@ -87,10 +72,28 @@ impl State {
         if let Some(account_id) = &after {
             *self.session_counts.entry(account_id.clone()).or_default() += 1;
         }
-        let is_limited = |account_id: &String| {
+        let is_limited = |account_id: &Arc<str>| {
             self.accounts.get(account_id).is_some_and(|account| !account.record.limits.is_empty())
         };
         before.into_iter().chain(after).filter(is_limited).collect()
+    }
+
+    fn standing(&self, session_id: &str, facet: Facet) -> Option<&Standing> {
+        self.statuses.get(session_id)?.iter().find(|standing| standing.facet == facet)
+    }
+
+    /// Takes what is now known of a facet; what the connection was said to be before.
+    fn put_standing(&mut self, session_id: &str, facet: Facet, now: Option<Standing>) -> Option<Connection> {
+        let mut all = self.statuses.remove(session_id).unwrap_or_default().into_vec();
+        let before = all.iter().position(|standing| standing.facet == facet);
+        let before = before.map(|at| all.swap_remove(at).connection);
+        all.extend(now);
+        if !all.is_empty() {
+            let known = self.sessions.get_key_value(session_id).map(|(id, _)| id.clone());
+            let session_id = known.unwrap_or_else(|| session_id.into());
+            self.statuses.insert(session_id, all.into_boxed_slice());
+        }
+        before
     }
 }
 
@@ -133,23 +136,26 @@ impl Directory {
     }
 
     /// One facet of a session's condition.
-    pub fn status(&self, session_id: &str, facet: Facet) -> Option<Arc<SessionStatus>> {
-        self.read().statuses.get(session_id)?.iter().find(|status| status.facet == facet).cloned()
+    pub fn status(&self, session_id: &str, facet: Facet) -> Option<SessionStatus> {
+        self.read().standing(session_id, facet).map(Standing::record)
     }
 
     /// Every facet known of a session's condition.
-    pub fn statuses(&self, session_id: &str) -> Vec<Arc<SessionStatus>> {
-        self.read().statuses.get(session_id).cloned().unwrap_or_default()
+    pub fn statuses(&self, session_id: &str) -> Vec<SessionStatus> {
+        self.read().statuses.get(session_id).into_iter().flatten().map(Standing::record).collect()
     }
 
     /// Whether an operator has paused the session.
     pub fn is_paused(&self, session_id: &str) -> bool {
-        self.status(session_id, Facet::Operator).is_some_and(|status| status.held)
+        self.read().standing(session_id, Facet::Operator).is_some_and(|standing| standing.held)
     }
 
     /// What the provider last said of the session's connection; `Unknown` if nothing.
     pub fn connection(&self, session_id: &str) -> Connection {
-        self.status(session_id, Facet::Connection).map_or(Connection::Unknown, |status| status.connection)
+        let state = self.read();
+        state
+            .standing(session_id, Facet::Connection)
+            .map_or(Connection::Unknown, |standing| standing.connection)
     }
 
     /// The credential `name` of a session: its own, else its account's.
@@ -158,14 +164,14 @@ impl Directory {
         if let Some(secret) = session.secrets.get(name) {
             return Some(secret.clone());
         }
-        self.account(&session.record.account_id)?.secrets.get(name).cloned()
+        self.account(&session.account_id)?.secrets.get(name).cloned()
     }
 
     /// What `id` in a webhook path of `provider` names: a session, else an account.
     pub fn webhook_target(&self, provider: Provider, id: &str) -> Option<Target> {
         let state = self.read();
-        if let Some(session) = state.sessions.get(id).filter(|session| session.record.provider == provider) {
-            let account = state.accounts.get(&session.record.account_id).cloned();
+        if let Some(session) = state.sessions.get(id).filter(|session| session.provider == provider) {
+            let account = state.accounts.get(&session.account_id).cloned();
             return Some(Target::Session(session.clone(), account));
         }
         let account = state.accounts.get(id).filter(|account| account.record.provider == provider)?;
@@ -183,10 +189,10 @@ impl Directory {
     }
 
     /// Ids of the sessions that refer to an account.
-    pub fn sessions_of(&self, account_id: &str) -> Vec<String> {
+    pub fn sessions_of(&self, account_id: &str) -> Vec<Arc<str>> {
         let state = self.read();
-        let of = state.sessions.values().filter(|session| session.record.account_id == account_id);
-        of.map(|session| session.record.session_id.clone()).collect()
+        let of = state.sessions.values().filter(|session| *session.account_id == *account_id);
+        of.map(|session| session.session_id.clone()).collect()
     }
 
     /// How many sessions refer to an account.
@@ -232,13 +238,18 @@ impl Directory {
 
     /// Applies a record of `accounts`; none is a tombstone.
     pub fn apply_account(&self, account_id: &str, record: Option<Account>) {
-        let entry = record.map(|record| {
-            let secrets = self.open(&sealing::account_owner(account_id), &record.secrets);
-            Arc::new(AccountEntry { record, secrets })
+        let opened = record.map(|record| {
+            let opened = self.open(&sealing::account_owner(account_id), &record.secrets);
+            let opened: Vec<_> = opened.into_iter().map(|(name, secret)| (name.to_owned(), secret)).collect();
+            (record, opened)
         });
         let count = {
             let mut state = self.write();
-            put(&mut state.accounts, account_id, entry);
+            let entry = opened.map(|(record, opened)| {
+                let opened = opened.iter().map(|(name, secret)| (name.as_str(), secret.clone())).collect();
+                Arc::new(AccountEntry { record, secrets: Secrets::new(opened, &mut state.names) })
+            });
+            put(&mut state.accounts, account_id.into(), entry);
             state.accounts.len()
         };
         self.count("account", count);
@@ -247,21 +258,22 @@ impl Directory {
 
     /// Applies a record of `sessions`; none is a tombstone.
     pub fn apply_session(&self, session_id: &str, record: Option<Session>) {
-        let entry = record.map(|record| {
-            let secrets = self.open(&sealing::session_owner(session_id), &record.secrets);
-            Arc::new(SessionEntry { record, secrets })
-        });
+        let opened = record
+            .as_ref()
+            .map(|record| (record, self.open(&sealing::session_owner(session_id), &record.secrets)));
         let (count, shared) = {
             let mut state = self.write();
-            let after = entry.as_ref().map(|entry| entry.record.account_id.clone());
-            let before = state.sessions.get(session_id).map(|entry| entry.record.account_id.clone());
-            put(&mut state.sessions, session_id, entry);
+            let entry =
+                opened.map(|(record, opened)| Arc::new(SessionEntry::new(record, opened, &mut state.names)));
+            let after = entry.as_ref().map(|entry| entry.account_id.clone());
+            let before = state.sessions.get(session_id).map(|entry| entry.account_id.clone());
+            put(&mut state.sessions, session_id.into(), entry);
             (state.sessions.len(), state.count_sessions(before, after))
         };
         self.count("session", count);
         self.tell(Change::Session(session_id.to_owned()));
         for account_id in shared {
-            self.tell(Change::Account(account_id));
+            self.tell(Change::Account(account_id.as_ref().to_owned()));
         }
     }
 
@@ -272,19 +284,9 @@ impl Directory {
             self.unreadable("status");
             return;
         };
-        let record = record.map(|record| Arc::new(SessionStatus { facet, ..record }));
-        let connection = record.as_ref().map(|status| status.connection);
-        let before = {
-            let mut state = self.write();
-            let statuses = state.statuses.entry(session_id.to_owned()).or_default();
-            let before = statuses.iter().position(|status| status.facet == facet);
-            let before = before.map(|at| statuses.swap_remove(at).connection);
-            statuses.extend(record);
-            if statuses.is_empty() {
-                state.statuses.remove(session_id);
-            }
-            before
-        };
+        let standing = record.map(|record| Standing::new(&SessionStatus { facet, ..record }));
+        let connection = standing.as_ref().map(|standing| standing.connection);
+        let before = self.write().put_standing(session_id, facet, standing);
         if facet == Facet::Connection {
             self.count_connection(before, -1);
             self.count_connection(connection, 1);
@@ -297,13 +299,11 @@ impl Directory {
         self.inner.metrics.directory_unreadable.with_label_values(&[kind]).inc();
     }
 
-    fn open(&self, owner: &str, sealed: &[sluice_schemas::Secret]) -> Secrets {
-        let mut secrets = Secrets::new();
+    fn open<'a>(&self, owner: &str, sealed: &'a [sluice_schemas::Secret]) -> Vec<(&'a str, Secret)> {
+        let mut secrets = Vec::with_capacity(sealed.len());
         for one in sealed {
             match self.inner.sealer.open(owner, one) {
-                Ok(secret) => {
-                    secrets.insert(one.name.clone(), secret);
-                }
+                Ok(secret) => secrets.push((one.name.as_str(), secret)),
                 Err(error) => {
                     tracing::error!(owner, credential = one.name, %error, "credential cannot be opened");
                     self.unreadable("credential");
@@ -338,11 +338,12 @@ impl Directory {
     }
 }
 
-fn put<T>(map: &mut HashMap<String, Arc<T>>, id: &str, entry: Option<Arc<T>>) {
-    match entry {
-        Some(entry) => map.insert(id.to_owned(), entry),
-        None => map.remove(id),
-    };
+/// The key is replaced as well: it is the entry's own, if that has one.
+fn put<T>(map: &mut HashMap<Arc<str>, Arc<T>>, id: Arc<str>, entry: Option<Arc<T>>) {
+    map.remove(&id);
+    if let Some(entry) = entry {
+        map.insert(id, entry);
+    }
 }
 
 /// The key of a facet in `sessions.status`, for example `shop-1/operator`.
@@ -406,7 +407,7 @@ mod tests {
         assert_eq!(directory.secret("s", "api_key").unwrap().expose(), "of-session");
         assert_eq!(directory.secret("s", "personal_token").unwrap().expose(), "pat");
         assert_eq!(directory.secret("s", "none"), None);
-        assert_eq!(directory.sessions_of("a"), ["s"]);
+        assert_eq!(directory.sessions_of("a"), ["s".into()]);
     }
 
     #[test]

@@ -131,7 +131,7 @@ async fn set_paused(
     let body: PauseBody =
         if body.trim_ascii().is_empty() { PauseBody::default() } else { json::read(&body)? };
     let now = wall_ms();
-    let tenant_id = session.record.tenant_id.clone();
+    let tenant_id = session.tenant_id.to_string();
     let status = SessionStatus {
         session_id: session_id.clone(),
         tenant_id: Some(tenant_id.clone()),
@@ -158,7 +158,7 @@ async fn command(
     let command = SessionCommand {
         command_id: Uuid::now_v7().to_string(),
         session_id: session_id.clone(),
-        tenant_id: Some(session.record.tenant_id.clone()),
+        tenant_id: Some(session.tenant_id.to_string()),
         action,
         requested_at: wall_ms(),
     };

@@ -200,8 +200,8 @@ pub(super) async fn cancel(
         .to_string();
     let command = OutboundCommand {
         command: Command::Cancel,
-        session_id: session.record.session_id.clone(),
-        tenant_id: Some(session.record.tenant_id.clone()),
+        session_id: session.session_id.to_string(),
+        tenant_id: Some(session.tenant_id.to_string()),
         // A second cancel of the message is the same request.
         idempotency_key: format!("cancel:{message_id}"),
         target_message_id: Some(message_id.clone()),
@@ -219,11 +219,8 @@ fn prepare(
     request: SendRequest,
     traceparent: &str,
 ) -> Result<(Write, Accepted), Problem> {
-    let address = Address {
-        session_id: &session.record.session_id,
-        tenant_id: &session.record.tenant_id,
-        idempotency_key: key,
-    };
+    let address =
+        Address { session_id: &session.session_id, tenant_id: &session.tenant_id, idempotency_key: key };
     let command = request.into_command(address)?;
     let write = edge.records.command(&command, traceparent);
     if write.value.as_ref().is_some_and(|value| value.len() > COMMAND_BYTES_MAX) {
@@ -285,7 +282,7 @@ impl super::Edge {
         self.loaded()?;
         self.directory
             .session(session_id)
-            .filter(|session| caller.may_see(&session.record.tenant_id))
+            .filter(|session| caller.may_see(&session.tenant_id))
             .ok_or_else(|| Problem::new(Kind::UnknownSession))
     }
 

@@ -127,8 +127,7 @@ pub(super) async fn put_session(
     check_id(&session_id)?;
     let body: SessionBody = json::read(&incoming.body(edge.settings.body_bytes_max).await?)?;
     let before = edge.directory.session(&session_id);
-    let tenant_id =
-        tenant(&caller, body.tenant_id.as_deref(), before.as_ref().map(|s| &s.record.tenant_id[..]))?;
+    let tenant_id = tenant(&caller, body.tenant_id.as_deref(), before.as_ref().map(|s| &s.tenant_id[..]))?;
     let account = edge
         .directory
         .account(&body.account_id)
@@ -140,7 +139,7 @@ pub(super) async fn put_session(
     let record = session_record(&edge, &caller, &session_id, tenant_id, body, &account, before.as_deref())?;
     edge.writer.write(&edge.records.session(&record)).await?;
     view(&edge.directory, |directory| {
-        directory.session(&session_id).is_some_and(|seen| seen.record.updated_at >= record.updated_at)
+        directory.session(&session_id).is_some_and(|seen| seen.record().updated_at >= record.updated_at)
     })
     .await;
     tracing::info!(session_id, caller = caller.name, binding_epoch = record.binding_epoch, "session put");
@@ -171,7 +170,7 @@ pub(super) async fn delete_session(
     incoming: Incoming,
 ) -> Result<Response, Problem> {
     let session = edge.session_for(&incoming.caller, Scope::Manage, &session_id)?;
-    let tenant_id = session.record.tenant_id.clone();
+    let tenant_id = session.tenant_id.to_string();
     edge.writer.write(&edge.records.session_gone(&session_id, &tenant_id)).await?;
     // Else a session put under this id later would begin paused.
     edge.writer.write(&edge.records.pause_gone(&session_id, &tenant_id)).await?;
@@ -197,19 +196,19 @@ fn session_record(
             errors.push(FieldError::new(format!("/{name}"), "invalid", "must be 1 or more"));
         }
     }
-    let old = before.map(|before| &before.record);
+    let old = before.map(SessionEntry::record);
     let secrets = seal(
         edge,
         caller,
         &session_owner(session_id),
         body.secrets,
-        old.map(|old| &old.secrets[..]),
+        old.as_ref().map(|old| &old.secrets[..]),
         &mut errors,
     );
     if !errors.is_empty() {
         return Err(Problem { errors, ..Problem::new(Kind::InvalidRequest) });
     }
-    let moved = old.is_some_and(|old| {
+    let moved = old.as_ref().is_some_and(|old| {
         old.account_id != body.account_id || old.provider_session_id != body.provider_session_id
     });
     Ok(Session {
@@ -217,7 +216,7 @@ fn session_record(
         tenant_id,
         account_id: body.account_id,
         provider: account.record.provider,
-        binding_epoch: old.map_or(0, |old| old.binding_epoch) + i64::from(moved),
+        binding_epoch: old.as_ref().map_or(0, |old| old.binding_epoch) + i64::from(moved),
         provider_session_id: body.provider_session_id,
         phone_number: body.phone_number,
         secrets,

@@ -133,7 +133,7 @@ fn target(edge: &Shared, provider: Provider, id: &str) -> Result<Target, Problem
 
 fn signing_secrets(target: &Target) -> Vec<String> {
     let pick = |secrets: &Secrets| {
-        let named = SIGNING_SECRETS.iter().filter_map(|name| secrets.get(*name));
+        let named = SIGNING_SECRETS.iter().filter_map(|name| secrets.get(name));
         named.filter(|secret| !secret.is_empty()).map(|secret| secret.expose().to_owned()).collect::<Vec<_>>()
     };
     match target {
@@ -164,9 +164,9 @@ fn record(
 ) -> InboundWebhook {
     let (session_id, account_id, tenant_id) = match target {
         Target::Session(session, _) => (
-            Some(session.record.session_id.clone()),
-            session.record.account_id.clone(),
-            session.record.tenant_id.clone(),
+            Some(session.session_id.to_string()),
+            session.account_id.to_string(),
+            session.tenant_id.to_string(),
         ),
         Target::Account(account) => {
             (None, account.record.account_id.clone(), account.record.tenant_id.clone())

@@ -79,7 +79,7 @@ pub async fn run(settings: &Settings, deps: Deps, shutdown: CancellationToken) -
     let names = deps.kafka.names();
     let mut connections = Connections::default();
     for session in deps.directory.sessions() {
-        let id = &session.record.session_id;
+        let id = &session.session_id;
         if let Some(status) = deps.directory.status(id, Facet::Connection) {
             connections.known(id, status.occurred_at);
         }

@@ -20,10 +20,11 @@ pub(super) fn of(webhook: &InboundWebhook, directory: &Directory) -> Option<Owne
     if sessions.len() > 1 {
         let body: serde_json::Value = serde_json::from_slice(&webhook.body).ok()?;
         let hints: Vec<String> = HINTS.iter().filter_map(|pointer| body.pointer(pointer)).map(text).collect();
+        let hinted = |id: &str| hints.iter().any(|hint| hint == id);
         sessions.retain(|id| {
-            let at_provider =
-                directory.session(id).and_then(|session| session.record.provider_session_id.clone());
-            hints.contains(id) || at_provider.is_some_and(|at_provider| hints.contains(&at_provider))
+            let session = directory.session(id);
+            let at_provider = session.as_ref().and_then(|session| session.provider_session_id.as_deref());
+            hinted(id) || at_provider.is_some_and(hinted)
         });
     }
     match &sessions[..] {
@@ -33,7 +34,7 @@ pub(super) fn of(webhook: &InboundWebhook, directory: &Directory) -> Option<Owne
 }
 
 fn owner(session_id: &str, webhook: &InboundWebhook, directory: &Directory) -> Owner {
-    let tenant = || directory.session(session_id).map(|session| session.record.tenant_id.clone());
+    let tenant = || directory.session(session_id).map(|session| session.tenant_id.to_string());
     Owner { session_id: session_id.to_owned(), tenant_id: webhook.tenant_id.clone().or_else(tenant) }
 }
 

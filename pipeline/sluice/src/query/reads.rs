@@ -250,7 +250,7 @@ impl Reads {
             return Err(Problem::new(Kind::Starting).retry_after_s(STORE_RETRY_S));
         }
         match self.deps.directory.session(session_id) {
-            Some(session) if caller.may_see(&session.record.tenant_id) => Ok(()),
+            Some(session) if caller.may_see(&session.tenant_id) => Ok(()),
             _ => Err(Kind::UnknownSession.into()),
         }
     }

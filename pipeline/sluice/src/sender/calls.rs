@@ -71,10 +71,10 @@ impl Caller {
             )
         };
         let session = self.directory.session(&call.session_id).ok_or_else(gone)?;
-        let connector = self.connectors.get(session.record.provider).ok_or_else(gone)?.clone();
+        let connector = self.connectors.get(session.provider).ok_or_else(gone)?.clone();
         let context = SendContext {
             recipient: call.recipient.to_string(),
-            provider_session_id: session.record.provider_session_id.clone(),
+            provider_session_id: session.provider_session_id.as_deref().map(str::to_owned),
             message_id: call.message_id.to_string(),
             reply_to_provider_id: call.reply_to_provider_id.clone(),
             target_provider_id: call.target_provider_id.clone(),
@@ -103,7 +103,7 @@ impl Caller {
         let account = self
             .directory
             .session(session_id)
-            .and_then(|session| self.directory.account(&session.record.account_id))
+            .and_then(|session| self.directory.account(&session.account_id))
             .ok_or_else(|| down("account_unknown", "the session's account is not there; put it"))?;
         let name = if of_account { "personal_token" } else { "api_key" };
         let secret = self.directory.secret(session_id, name).ok_or_else(|| {
@@ -141,7 +141,7 @@ impl Caller {
     pub(super) fn look_up(&mut self, session_id: &Arc<str>, message_id: Uuid, provider_message_id: &str) {
         let not_found = Input::LookedUp { message_id, found: None };
         let prepared = self.directory.session(session_id).and_then(|session| {
-            let connector = self.connectors.get(session.record.provider)?.clone();
+            let connector = self.connectors.get(session.provider)?.clone();
             let http = connector.look_up(provider_message_id)?;
             let target = self.target(session_id, connector.as_ref(), &http).ok()?;
             Some(Prepared { connector, target, http })

@@ -298,8 +298,8 @@ impl Pump {
 
     pub(super) fn look_at_all_sessions(&mut self) -> anyhow::Result<()> {
         for session in self.deps.directory.sessions() {
-            self.look_at_session(&session.record.session_id)?;
-            self.look_at_condition(&session.record.session_id)?;
+            self.look_at_session(&session.session_id)?;
+            self.look_at_condition(&session.session_id)?;
         }
         Ok(())
     }

@@ -14,22 +14,22 @@ pub(super) fn config(
     session_id: &str,
 ) -> Option<SessionConfig> {
     let session = directory.session(session_id)?;
-    let account = directory.account(&session.record.account_id)?;
-    let connector = connectors.get(session.record.provider)?;
+    let account = directory.account(&session.account_id)?;
+    let connector = connectors.get(session.provider)?;
     let defaults = connector.defaults();
-    let record = &session.record;
+    let record = session.record();
     let sessions = directory.session_count(&record.account_id);
-    let of_session = if record.limits.is_empty() { defaults.limits } else { record.limits.clone() };
+    let of_session = if record.limits.is_empty() { defaults.limits } else { record.limits };
     let of_account = account.record.limits.iter().map(|limit| share_of(limit, sessions));
     let positive = |n: i32| u32::try_from(n).ok().filter(|n| *n > 0);
     Some(SessionConfig {
-        tenant_id: record.tenant_id.clone(),
+        tenant_id: record.tenant_id,
         provider: record.provider,
-        account_id: record.account_id.clone(),
+        account_id: record.account_id,
         base_url: account.record.base_url.clone(),
         base_url_in_flight_max: account.record.max_in_flight.and_then(positive),
         limits: of_session.into_iter().chain(of_account).collect(),
-        pair_limits: record.pair_limits.clone(),
+        pair_limits: record.pair_limits,
         max_in_flight: record.max_in_flight.and_then(positive).unwrap_or(defaults.max_in_flight),
         in_doubt_policy: match record.in_doubt_policy {
             InDoubtPolicy::Unknown => defaults.in_doubt_policy,

@@ -67,7 +67,8 @@ async fn only_an_operator_may_refer_to_files_and_variables() {
     assert_eq!(refused, ("/secrets/api_key".into(), "not_allowed".into()));
     assert_eq!(world.put(OPS, "/v1/sessions/s1", body).await.status, 200);
     let session = world.deps.directory.session("s1").unwrap();
-    let record = session.record.secrets.iter().find(|secret| secret.name == "api_key").unwrap();
+    let record = session.record();
+    let record = record.secrets.iter().find(|secret| secret.name == "api_key").unwrap();
     assert_eq!(record.reference.as_deref(), Some("file:/etc/hostname"));
 }
 
@@ -165,7 +166,7 @@ async fn a_put_session_is_what_was_asked_for() {
         "in_doubt_policy": "fail", "tenant_weight": 3, "on_delete": "move", "settings": {"a": "b"}
     });
     assert_eq!(world.put(MANAGER, "/v1/sessions/s9", body).await.status, 201);
-    let record: Session = world.deps.directory.session("s9").unwrap().record.clone();
+    let record: Session = world.deps.directory.session("s9").unwrap().record();
     assert_eq!((record.tenant_id.as_str(), record.provider.as_str()), ("acme", "WASENDER"));
     assert_eq!(
         record.limits.iter().map(|l| (l.count, l.per_ms, l.burst)).collect::<Vec<_>>(),
