@@ -101,7 +101,8 @@ fn mark((recipient, content): &Print) -> u8 {
 impl Bridge {
     /// Adds a candidate; beyond `most` the oldest gives way.
     pub(super) fn add(&mut self, id: Uuid, print: Print, since_ms: i64, stage: Stage, most: usize) {
-        let list = self.candidates.entry(print.clone()).or_default();
+        // Nearly always the only one.
+        let list = self.candidates.entry(print.clone()).or_insert_with(|| Vec::with_capacity(1));
         if let Some(known) = list.iter_mut().find(|c| c.is(id)) {
             known.stage = stage;
             known.since_ms = since_ms;

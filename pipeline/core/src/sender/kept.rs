@@ -80,6 +80,22 @@ impl DerefMut for Kept {
 }
 
 impl Spot {
+    /// `session_id` is the session's own, which is shared.
+    pub(super) fn of(open: &Open, session_id: Arc<str>) -> Self {
+        Self {
+            session_id,
+            rank: open.rank,
+            lane: open.lane,
+            place: open.place,
+            expires_at_us: open.expires_at_us,
+            is_timed: open.command.expires_at.is_some(),
+            accepted_at_ms: open.accepted_at_ms,
+            binding_epoch: open.binding_epoch,
+            body_hash: open.body_hash,
+            bytes: open.bytes,
+        }
+    }
+
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         wire::put_bytes(out, self.session_id.as_bytes());
         wire::put_long(out, self.rank);
@@ -117,18 +133,7 @@ impl Kept {
     /// `session_id` is the session's own, which is shared.
     pub(super) fn of(open: &Open, session_id: Arc<str>) -> Self {
         Self {
-            spot: Spot {
-                session_id,
-                rank: open.rank,
-                lane: open.lane,
-                place: open.place,
-                expires_at_us: open.expires_at_us,
-                is_timed: open.command.expires_at.is_some(),
-                accepted_at_ms: open.accepted_at_ms,
-                binding_epoch: open.binding_epoch,
-                body_hash: open.body_hash,
-                bytes: open.bytes,
-            },
+            spot: Spot::of(open, session_id),
             recipient: open.recipient.clone(),
             request_offset: open.request_offset,
             traceparent: open.traceparent.clone(),

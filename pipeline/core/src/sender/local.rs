@@ -12,6 +12,7 @@ use sluice_schemas::wire::{self, Reader};
 use uuid::Uuid;
 
 use super::backlog::Backlog;
+use super::by_id::{ById, Seeds};
 use super::done::Done;
 use super::kept::{Kept, Place, Spot};
 use super::keys::{
@@ -55,8 +56,8 @@ type Ended = VecDeque<(i64, Uuid)>;
 /// What is known of a message and not written into the store yet.
 #[derive(Debug)]
 enum Fresh {
-    Open(Kept),
-    Done(Done),
+    Open(Box<Kept>),
+    Done(Box<Done>),
 }
 
 /// The record that tells one ledger partition from any other that has, or had, its name.
@@ -92,11 +93,11 @@ pub(super) struct Rate {
 pub(super) struct Local {
     store: Box<dyn Store>,
     /// Messages that differ from what the store holds; for an open one the store holds nothing.
-    fresh: HashMap<Uuid, Fresh>,
+    fresh: ById<Fresh>,
     /// The same of states.
-    fresh_states: HashMap<(Uuid, i64), Box<LedgerEntry>>,
+    fresh_states: HashMap<(Uuid, i64), Box<LedgerEntry>, Seeds>,
     /// States that the store holds, in this form or an earlier one.
-    stored_states: HashSet<(Uuid, i64)>,
+    stored_states: HashSet<(Uuid, i64), Seeds>,
     leftovers: HashSet<Key>,
     leftovers_changed: bool,
     waiting: BTreeMap<Arc<str>, Waiting>,
@@ -116,9 +117,9 @@ impl Local {
     pub(super) fn new(store: Box<dyn Store>) -> Self {
         Self {
             store,
-            fresh: HashMap::new(),
-            fresh_states: HashMap::new(),
-            stored_states: HashSet::new(),
+            fresh: ById::default(),
+            fresh_states: HashMap::default(),
+            stored_states: HashSet::default(),
             leftovers: HashSet::new(),
             leftovers_changed: false,
             waiting: BTreeMap::new(),
@@ -208,7 +209,7 @@ impl Local {
     /// Writes what is fresh into the store.
     fn flush(&mut self) {
         let mut ended = Vec::new();
-        for (id, fresh) in std::mem::take(&mut self.fresh) {
+        for (id, fresh) in self.fresh.drain() {
             if let Some(seen) = &mut self.seen {
                 seen.insert(mark_of(&id));
             }
@@ -233,7 +234,7 @@ impl Local {
             }
         }
         self.put_ended(ended);
-        for ((id, epoch), entry) in std::mem::take(&mut self.fresh_states) {
+        for ((id, epoch), entry) in self.fresh_states.drain() {
             let mut value = Vec::with_capacity(128);
             entry.put(&mut value);
             self.store.put(&state_key(&id, epoch), value);
@@ -274,7 +275,7 @@ impl Local {
     pub(super) fn known(&self, id: &Uuid) -> Option<Known> {
         match self.fresh.get(id) {
             Some(Fresh::Open(kept)) => Some(Known::Open(kept.spot.clone())),
-            Some(Fresh::Done(done)) => Some(Known::Done(done.clone())),
+            Some(Fresh::Done(done)) => Some(Known::Done((**done).clone())),
             None => self.stored(id),
         }
     }
@@ -296,7 +297,7 @@ impl Local {
 
     pub(super) fn kept(&self, id: &Uuid) -> Option<Kept> {
         if let Some(Fresh::Open(kept)) = self.fresh.get(id) {
-            return Some(kept.clone());
+            return Some((**kept).clone());
         }
         let spot = self.spot(id)?;
         let value = self.store.get(&place_key(id, &spot))?;
@@ -306,7 +307,7 @@ impl Local {
     /// Keeps an open message, of which nothing is kept.
     pub(super) fn keep(&mut self, id: Uuid, kept: Kept) {
         self.count(&kept, true);
-        self.fresh.insert(id, Fresh::Open(kept));
+        self.fresh.insert(id, Fresh::Open(Box::new(kept)));
     }
 
     fn count(&mut self, spot: &Spot, more: bool) {
@@ -360,7 +361,7 @@ impl Local {
 
     /// Remembers a finished message, of which `known` was known; a later record of it replaces an earlier one.
     pub(super) fn finish(&mut self, id: Uuid, done: Done, known: Option<&Known>) {
-        let was_fresh = matches!(self.fresh.insert(id, Fresh::Done(done)), Some(Fresh::Open(_)));
+        let was_fresh = matches!(self.fresh.insert(id, Fresh::Done(Box::new(done))), Some(Fresh::Open(_)));
         if let Some(Known::Open(spot)) = known {
             self.count(spot, false);
             if !was_fresh {

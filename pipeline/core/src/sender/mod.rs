@@ -12,6 +12,7 @@ mod attempt;
 mod backlog;
 mod bridge;
 mod bulkhead;
+mod by_id;
 mod cancel;
 mod chat;
 mod circuit;
@@ -66,6 +67,7 @@ pub use sizes::Sizes;
 
 use crate::time::Now;
 use bulkhead::{BulkheadIndex, Bulkheads};
+use by_id::ById;
 use intake_window::IntakeWindow;
 use local::Local;
 use message::Open;
@@ -93,7 +95,7 @@ struct Partition {
     epoch: i64,
     claim_seq: i64,
     /// Open messages in memory: those about which something is under way, and the heads of the queues.
-    open: HashMap<Uuid, Open>,
+    open: ById<Open>,
     /// Every message that the log tells of.
     local: Local,
     /// Restore only: messages that have ended and whose key a void refusal has taken, with their sessions.
@@ -115,7 +117,7 @@ struct Partition {
     /// When the next step of a sweep is due, wall µs.
     sweep_at_us: i64,
     /// Cancels in the log of messages that are not done.
-    cancels: HashMap<Uuid, cancel::Canceled>,
+    cancels: ById<cancel::Canceled>,
     /// The same in log order, to forget those whose message never comes.
     cancel_order: VecDeque<(i64, Uuid)>,
     /// Cancels, with the offsets of their requests, that wait to be read back.
@@ -124,7 +126,7 @@ struct Partition {
     /// Outcomes of calls of a former epoch of this process that came before the ledger was read.
     early_testimony: Vec<sluice_schemas::MessageStatus>,
     /// States of messages that are not in memory.
-    strays: HashMap<Uuid, message::Recorded>,
+    strays: ById<message::Recorded>,
     /// Highest position the ledger records.
     position: Option<i64>,
     /// When messages are looked at next, wall µs.
@@ -143,7 +145,7 @@ impl Partition {
             phase: Phase::Fencing,
             epoch: -1,
             claim_seq: 0,
-            open: HashMap::new(),
+            open: ById::default(),
             local,
             overwritten: Vec::new(),
             next_offset: None,
@@ -154,12 +156,12 @@ impl Partition {
             sweeps: VecDeque::new(),
             expiry_sweep: park::ExpirySweep::default(),
             sweep_at_us: i64::MIN,
-            cancels: HashMap::new(),
+            cancels: ById::default(),
             cancel_order: VecDeque::new(),
             cancel_requests: HashMap::new(),
             intake: IntakeWindow::default(),
             early_testimony: Vec::new(),
-            strays: HashMap::new(),
+            strays: ById::default(),
             position: None,
             due: BTreeSet::new(),
             in_doubt: HashSet::new(),

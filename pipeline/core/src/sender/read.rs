@@ -15,7 +15,7 @@ use super::ledger::{Key, Read};
 use super::local::{Identity, Known};
 use super::message::{Open, Stage};
 use super::park::rank_of;
-use super::session::SessionIndex;
+use super::session::{SessionIndex, Sessions};
 use super::{Effect, Note, Phase, Planted, Sender, Token};
 
 /// Who wrote a record, and where it stands.
@@ -25,6 +25,16 @@ struct Origin {
 }
 
 impl super::Partition {
+    /// What is known of a message. Of one in memory whose acceptance is read, that tells what the local state holds.
+    fn known(&self, id: &Uuid, sessions: &Sessions) -> Option<Known> {
+        let Some(open) = self.open.get(id).filter(|open| open.accepted_read) else {
+            return self.local.known(id);
+        };
+        let known = Some(Known::Open(Spot::of(open, sessions.get(open.session).id.clone())));
+        debug_assert_eq!(known, self.local.known(id), "memory and the local state agree");
+        known
+    }
+
     /// Keys about a message, but for Done, that stand in the log, or may.
     pub(super) fn keys_of(&self, id: Uuid, known: Option<&Known>) -> Vec<Key> {
         let accepted = matches!(known, Some(Known::Open(_))).then_some(Key::Accepted(id));
@@ -283,7 +293,7 @@ impl Sender {
         }
         let Some(part) = self.partitions.get_mut(&partition) else { return };
         part.position = part.position.max(entry.position);
-        let known = part.local.known(&id);
+        let known = part.known(&id, &self.sessions);
         if is_refusal(&entry) && known.is_some() {
             // Its writer did not know what became of the request: its word came too late, and was not told.
             self.refusal_is_void(partition, id, out);
@@ -342,11 +352,8 @@ impl Sender {
     /// settles it.
     fn answer_request(&self, partition: i32, id: Uuid, out: &mut Vec<Effect>) {
         let Some(part) = self.partitions.get(&partition) else { return };
-        let (Some(open), Some(done)) =
-            (part.open.get(&id).filter(|open| !open.accepted_read), part.local.done(&id))
-        else {
-            return;
-        };
+        let Some(open) = part.open.get(&id).filter(|open| !open.accepted_read) else { return };
+        let Some(done) = part.local.done(&id) else { return };
         for offset in [open.request_offset].iter().chain(&open.repeats) {
             let fact = match open.refusal.as_deref() {
                 Some((outcome, why)) if *outcome == done.outcome => {
