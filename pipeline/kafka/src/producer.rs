@@ -1,18 +1,18 @@
 //! Writing records: a token goes in with each record and comes back with its delivery report.
 //!
-//! Librdkafka's own thread collects reports; nothing here blocks or spins. Records of one partition stand
+//! A thread of each producer collects its reports; nothing here blocks or spins. Records of one partition stand
 //! in the log in the order of the `send` calls (idempotent producer, all in-sync replicas).
 //!
 //! What is bounded: records sent whose report has not been collected (`queue_messages_max`), and bytes not
 //! yet acknowledged (`queue_bytes_max`). Beyond either, `send` gives the token back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, config::FromClientConfigAndContext};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -166,9 +166,31 @@ impl<T: Send + Sync + 'static> ProducerContext for Context<T> {
     }
 }
 
+/// How long the thread that collects reports waits at a time; what comes ends the wait. The binding counts the time in
+/// whole milliseconds and spins in the last one: a `ThreadedProducer`, which waits 100 ms, uses one percent of a core
+/// with nothing to do.
+const COLLECT_WAIT: Duration = Duration::from_secs(1);
+
+/// Starts the thread that collects reports, and hands them to the context.
+fn collect_reports<T: Send + Sync + 'static>(
+    native: Arc<BaseProducer<Context<T>>>,
+    closed: Arc<AtomicBool>,
+) -> Result<(), OpenError> {
+    let collect = move || {
+        while !closed.load(Ordering::Relaxed) {
+            native.poll(COLLECT_WAIT);
+        }
+    };
+    let thread = std::thread::Builder::new().name("kafka-reports".to_owned()).spawn(collect);
+    thread
+        .map(drop)
+        .map_err(|error| OpenError(KafkaError::ClientCreation(format!("cannot start its thread: {error}"))))
+}
+
 struct Inner<T: Send + Sync + 'static> {
-    /// Taken only by `drop`.
-    native: Option<ThreadedProducer<Context<T>>>,
+    native: Arc<BaseProducer<Context<T>>>,
+    /// Tells the thread that collects reports to end.
+    closed: Arc<AtomicBool>,
     counts: Arc<Counts>,
     uncollected_max: usize,
     close_timeout: Duration,
@@ -178,18 +200,19 @@ struct Inner<T: Send + Sync + 'static> {
 /// or has timed out. A process that is about to exit must wait with [`Producer::flush`] instead.
 impl<T: Send + Sync + 'static> Drop for Inner<T> {
     fn drop(&mut self) {
-        let Some(native) = self.native.take() else { return };
+        let (native, closed) = (Arc::clone(&self.native), Arc::clone(&self.closed));
         let deadline = std::time::Instant::now() + self.close_timeout;
         let close = move || {
             // Waiting, not flushing: a flush would serve reports on this thread too and disorder them.
             while native.in_flight_count() > 0 && std::time::Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            drop(native);
+            closed.store(true, Ordering::Relaxed);
         };
-        // If no thread can be had the closure is dropped here: librdkafka then gives up what is queued.
+        // If no thread can be had, librdkafka gives up what is queued.
         if let Err(error) = std::thread::Builder::new().name("kafka-producer-close".to_owned()).spawn(close) {
             tracing::error!(%error, "cannot wait for records in flight");
+            self.closed.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -241,12 +264,15 @@ impl<T: Send + Sync + 'static> Producer<T> {
         let (deliveries, receiver) = mpsc::unbounded_channel();
         let counts = Arc::<Counts>::default();
         let config = settings.producer(options);
-        let native = ThreadedProducer::from_config_and_context(
+        let native = Arc::new(BaseProducer::from_config_and_context(
             &config,
             Context { deliveries, counts: Arc::clone(&counts), repeats: Repeats::default() },
-        )?;
+        )?);
+        let closed = Arc::<AtomicBool>::default();
+        collect_reports(Arc::clone(&native), Arc::clone(&closed))?;
         let inner = Inner {
-            native: Some(native),
+            native,
+            closed,
             counts: Arc::clone(&counts),
             uncollected_max: options.queue_messages_max,
             close_timeout: Duration::from_millis(u64::from(options.message_timeout_ms) + 1_000),
@@ -286,9 +312,6 @@ impl<T: Send + Sync + 'static> Producer<T> {
         ticket: Box<Ticket<T>>,
     ) -> Result<(), (WriteError, Box<Ticket<T>>)> {
         let counts = &self.inner.counts;
-        let Some(native) = &self.inner.native else {
-            return Err((WriteError::Fatal("closed".to_owned()), ticket));
-        };
         if counts.uncollected.fetch_add(1, Ordering::Relaxed) >= self.inner.uncollected_max {
             counts.uncollected.fetch_sub(1, Ordering::Relaxed);
             return Err((WriteError::QueueFull, ticket));
@@ -310,7 +333,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
             headers,
             delivery_opaque: ticket,
         };
-        native.send(native_record).map_err(|(error, back)| {
+        self.inner.native.send(native_record).map_err(|(error, back)| {
             counts.uncollected.fetch_sub(1, Ordering::Relaxed);
             counts.reported();
             (WriteError::of(&error), back.delivery_opaque)
