@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use fjall::config::{PartitioningPolicy, PinningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use serde::{Deserialize, Serialize};
 use sluice_core::sender::local;
 use sluice_core::sender::store::{Opened, Pair, Store};
@@ -49,6 +49,7 @@ pub struct Disk {
     database: Database,
     settings: Arc<Settings>,
     boot_id: Arc<str>,
+    format: u64,
 }
 
 impl std::fmt::Debug for Disk {
@@ -85,7 +86,12 @@ impl Disk {
             )
         })?;
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Ok(Self { database, settings: Arc::new(settings.clone()), boot_id: boot_id.trim().into() })
+        Ok(Self {
+            database,
+            settings: Arc::new(settings.clone()),
+            boot_id: boot_id.trim().into(),
+            format: format(),
+        })
     }
 
     /// The store of a partition; its state may be used if it is of this boot, of this format and young enough.
@@ -132,7 +138,7 @@ impl Disk {
 
     fn is_usable(&self, mark: &Mark, now: Now) -> bool {
         let age_ms = now.wall_ms().saturating_sub(mark.at_ms);
-        mark.format == format()
+        mark.format == self.format
             && *mark.boot_id == *self.boot_id
             && !self.boot_id.is_empty()
             && (0..self.settings.resume_age_max_ms).contains(&age_ms)
@@ -233,7 +239,8 @@ impl DiskStore {
 
     fn write(&mut self, mark: &Mark) -> fjall::Result<()> {
         let Some(keyspace) = &self.keyspace else { return Ok(()) };
-        let mut batch = self.disk.database.batch().durability(Some(PersistMode::Buffer));
+        let batch = OwnedWriteBatch::with_capacity(self.disk.database.clone(), self.pending.len() + 1);
+        let mut batch = batch.durability(Some(PersistMode::Buffer));
         for (key, value) in std::mem::take(&mut self.pending) {
             match value {
                 Some(value) => batch.insert(keyspace, key, value),
@@ -308,7 +315,7 @@ impl Store for DiskStore {
         self.committed_boot_us = now.boot_us;
         self.pending_bytes = 0;
         let boot_id = self.disk.boot_id.to_string();
-        let mark = Mark { format: format(), boot_id, at_ms: now.wall_ms(), next_offset };
+        let mark = Mark { format: self.disk.format, boot_id, at_ms: now.wall_ms(), next_offset };
         let written = self.write(&mark);
         self.take(written);
     }
