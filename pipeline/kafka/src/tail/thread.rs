@@ -53,6 +53,8 @@ struct Thread {
     begin_at: Instant,
     /// The last poll ended at a limit, not for want of records.
     more: bool,
+    /// The owner leaves no room: what it left unread is polled once there is some.
+    full: bool,
     repeats: Repeats,
     closing: Vec<oneshot::Sender<()>>,
 }
@@ -66,6 +68,7 @@ impl Start {
             beginning: BTreeMap::new(),
             begin_at: Instant::now(),
             more: false,
+            full: false,
             repeats: Repeats::default(),
             closing: Vec::new(),
         };
@@ -100,8 +103,9 @@ impl Thread {
             }
             match self.start.outbox.flush() {
                 Flow::Gone => break,
-                Flow::Full => self.more = false,
-                Flow::Open => {}
+                Flow::Full => (self.more, self.full) = (false, true),
+                // Librdkafka told of what it holds when that came; it does not tell again.
+                Flow::Open => self.more |= std::mem::take(&mut self.full),
             }
         }
         let mut native = self.start.native;
