@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Measurements of the other sessions in each state; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// How often the state is rebuilt from the ledger; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rebuilds: usize,
 }
 
 pub(crate) async fn run(args: &Args) -> Result<()> {
@@ -72,11 +75,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     let resume_s = sluice.longest_restore_s();
     let open = sluice.metric(OPEN).await;
     drop(sluice);
-    std::fs::remove_dir_all(world.store_directory())?;
-    let sluice = restart(&world, &settings).await?;
-    let rebuild_s = sluice.longest_restore_s();
-    let rebuilt_mib = mib(sluice.program.resident_kib()?);
-    let rebuilt_open = sluice.metric(OPEN).await;
+    let rebuilt = rebuilds(&world, &settings, args).await?;
 
     let count = args.messages as f64;
     let ratio = with as f64 / without as f64;
@@ -93,17 +92,42 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         "| taken up again from the local state, entries/s (killed, {open:.0} open) | {:.0} |",
         count / resume_s
     );
-    println!("| rebuilt from the ledger, entries/s ({rebuilt_open:.0} open) | {:.0} |", count / rebuild_s);
-    println!("| RSS after that, MiB | {rebuilt_mib:.1} |");
+    let per_second = count / rebuilt.took_s;
+    println!("| rebuilt from the ledger, entries/s ({:.0} open) | {per_second:.0} |", rebuilt.open);
+    println!("| RSS after that, MiB | {:.1} |", rebuilt.resident_mib);
     ensure!(
-        open as usize + SENT_MAX >= args.messages && rebuilt_open as usize + SENT_MAX >= args.messages,
+        open as usize + SENT_MAX >= args.messages && rebuilt.open as usize + SENT_MAX >= args.messages,
         "messages are missing"
     );
     ensure!(growth_mib <= 64.0, "RSS grew by {growth_mib:.1} MiB, not by 64 at most");
     ensure!(ratio <= 1.2, "p99 of others is {ratio:.2} of what it was, not 1.2 at most");
-    let slow = count / rebuild_s;
-    ensure!(slow >= 150_000.0, "{slow:.0} entries/s restored, not 150,000");
+    ensure!(per_second >= 150_000.0, "{per_second:.0} entries/s restored, not 150,000");
     Ok(())
+}
+
+/// A state made anew from the ledger.
+struct Rebuilt {
+    took_s: f64,
+    open: f64,
+    resident_mib: f64,
+}
+
+/// Kills the sender, throws its state away and starts it anew, several times; the median.
+async fn rebuilds(world: &World, settings: &[(&str, String)], args: &Args) -> Result<Rebuilt> {
+    let mut all = Vec::new();
+    for _ in 0..args.rebuilds.max(1) {
+        std::fs::remove_dir_all(world.store_directory())?;
+        let sluice = restart(world, settings).await?;
+        all.push(Rebuilt {
+            took_s: sluice.longest_restore_s(),
+            open: sluice.metric(OPEN).await,
+            resident_mib: mib(sluice.program.resident_kib()?),
+        });
+    }
+    all.sort_by(|one, other| one.took_s.total_cmp(&other.took_s));
+    let per_second: Vec<f64> = all.iter().map(|one| (args.messages as f64 / one.took_s).round()).collect();
+    println!("rebuilt, entries/s: {per_second:?}");
+    Ok(all.swap_remove(all.len() / 2))
 }
 
 async fn restart(world: &World, settings: &[(&str, String)]) -> Result<SluiceSender> {

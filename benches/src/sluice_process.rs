@@ -12,6 +12,9 @@ use crate::world::World;
 pub(crate) struct SluiceSender {
     pub(crate) program: Program,
     url: String,
+    /// One for all questions: making one reads every certificate authority there is, which takes the program under
+    /// test a good part of a core when it is done fifty times a second.
+    client: reqwest::Client,
 }
 
 impl SluiceSender {
@@ -24,7 +27,7 @@ impl SluiceSender {
         env.push(("SLUICE__SENDER__STORE__DIRECTORY".into(), directory));
         env.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let program = Program::start("sluice-sender", &["run".into(), "sender".into()], &env)?;
-        Ok(Self { program, url: format!("http://127.0.0.1:{port}") })
+        Ok(Self { program, url: format!("http://127.0.0.1:{port}"), client: reqwest::Client::new() })
     }
 
     /// Starts it and waits until it is ready.
@@ -36,7 +39,7 @@ impl SluiceSender {
 
     /// The value of one line of its metrics; 0 if it is not there (yet).
     pub(crate) async fn metric(&self, line: &str) -> f64 {
-        let Ok(answer) = reqwest::get(format!("{}/metrics", self.url)).await else { return 0.0 };
+        let Ok(answer) = self.client.get(format!("{}/metrics", self.url)).send().await else { return 0.0 };
         let text = answer.text().await.unwrap_or_default();
         let value = text.lines().find_map(|l| l.strip_prefix(line)).map(str::trim);
         value.and_then(|value| value.parse().ok()).unwrap_or(0.0)
