@@ -24,6 +24,9 @@ const SERVED_MAX: usize = 1_000;
 /// Wait before a partition that could not begin, because the brokers did not say where, begins.
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long the thread waits at its start to get to know its topic.
+const ACQUAINTANCE: Duration = Duration::from_secs(1);
+
 /// A partition being followed.
 struct Followed {
     generation: Generation,
@@ -78,6 +81,9 @@ impl Start {
 
 impl Thread {
     fn run(mut self) {
+        // A partition of a topic that librdkafka does not know yet is not fetched before its next look at all topics, up
+        // to a second later. Without an answer it is as if we had not asked.
+        let _ = self.start.native.fetch_metadata(Some(&self.start.topic), ACQUAINTANCE);
         loop {
             let wait = if self.more { Duration::ZERO } else { TICK };
             for command in self.start.mailbox.take(wait) {
