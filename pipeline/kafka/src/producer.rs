@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
@@ -138,9 +138,7 @@ struct Context<T> {
 
 impl<T: Send + Sync + 'static> ClientContext for Context<T> {
     fn error(&self, error: KafkaError, reason: &str) {
-        if self.repeats.is_news(&error, Instant::now()) {
-            tracing::warn!(%error, reason, "kafka producer");
-        }
+        self.repeats.warn(&error, reason, "kafka producer");
     }
 }
 

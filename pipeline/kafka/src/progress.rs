@@ -1,7 +1,7 @@
 //! How far another role's group has come in a topic, without being a member of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -28,9 +28,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if self.repeats.is_news(&error, Instant::now()) {
-            tracing::warn!(%error, reason, "kafka watcher of a group");
-        }
+        self.repeats.warn(&error, reason, "kafka watcher of a group");
     }
 }
 

@@ -17,6 +17,13 @@ const QUIET: Duration = Duration::from_secs(5);
 pub(crate) struct Repeats(Mutex<Vec<(Option<RDKafkaErrorCode>, Instant)>>);
 
 impl Repeats {
+    /// Logs what librdkafka told a client, if it is to be told now.
+    pub(crate) fn warn(&self, error: &KafkaError, reason: &str, client: &str) {
+        if self.is_news(error, Instant::now()) {
+            tracing::warn!(%error, reason, "{client}");
+        }
+    }
+
     /// Whether it is to be told now: it is new, or was last told a while ago.
     pub(crate) fn is_news(&self, error: &KafkaError, now: Instant) -> bool {
         let mut told = lock(&self.0);

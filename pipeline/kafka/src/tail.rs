@@ -5,7 +5,7 @@
 //! transaction markers): an offset has been passed when [`Records::next`] is above it.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -150,8 +150,8 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         // The end of a partition is asked for, and no trouble.
         let is_end = error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF);
-        if !is_end && self.repeats.is_news(&error, Instant::now()) {
-            tracing::warn!(%error, reason, "kafka tail");
+        if !is_end {
+            self.repeats.warn(&error, reason, "kafka tail");
         }
     }
 }
@@ -289,18 +289,14 @@ impl Control {
     /// none if there is no such record.
     pub async fn offset_at(&self, partition: i32, at_ms: i64) -> Result<Option<i64>, Error> {
         let topic = Arc::clone(&self.topic);
-        self.ask(move |native, timeout| {
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset(&topic, partition, Offset::Offset(at_ms))?;
-            let found = native.offsets_for_times(list, timeout)?;
-            let Some(element) = found.find_partition(&topic, partition) else { return Ok(None) };
-            element.error()?;
-            Ok(match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            })
+        let wanted = (partition, Offset::Offset(at_ms));
+        let found = self.ask(move |native, timeout| {
+            found_at(&offsets_of(native, &topic, std::iter::once(wanted), timeout)?, &topic, partition)
+        });
+        Ok(match found.await? {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
         })
-        .await
     }
 
     /// Asks the brokers how many partitions the topic has.
@@ -336,6 +332,27 @@ impl Control {
 /// What the brokers said of one partition.
 type Found = Result<Offset, KafkaError>;
 
+/// Asks the brokers for offsets: `Offset::Offset` wants the first record not older than that (milliseconds since 1970),
+/// `Offset::End` the end.
+fn offsets_of(
+    native: &Native,
+    topic: &str,
+    wanted: impl Iterator<Item = (i32, Offset)>,
+    timeout: Duration,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in wanted {
+        list.add_partition_offset(topic, partition, offset)?;
+    }
+    native.offsets_for_times(list, timeout)
+}
+
+/// What they answered of a partition; `Offset::End` if no record is so young.
+fn found_at(list: &TopicPartitionList, topic: &str, partition: i32) -> Found {
+    let element = list.find_partition(topic, partition);
+    element.map_or(Ok(Offset::End), |element| element.error().map(|()| element.offset()))
+}
+
 /// First offset at or after a time (milliseconds since 1970) in each of some partitions; where no record is so young,
 /// the end as it stood before anything younger could come.
 fn offsets_at(
@@ -344,23 +361,13 @@ fn offsets_at(
     times: &[(i32, i64)],
     timeout: Duration,
 ) -> Result<Vec<(i32, Found)>, KafkaError> {
+    let ends = times.iter().map(|(partition, _)| (*partition, Offset::End));
+    let since = times.iter().map(|(partition, at_ms)| (*partition, Offset::Offset(*at_ms)));
     // The end is asked for first: "at the end" said after the times would leave out what came in between.
-    let mut list = TopicPartitionList::new();
-    for (partition, _) in times {
-        list.add_partition_offset(topic, *partition, Offset::End)?;
-    }
-    let ends = native.offsets_for_times(list, timeout)?;
-    let mut list = TopicPartitionList::new();
-    for (partition, at_ms) in times {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*at_ms))?;
-    }
-    let found = native.offsets_for_times(list, timeout)?;
-    let of = |list: &TopicPartitionList, partition| {
-        let element = list.find_partition(topic, partition);
-        element.map_or(Ok(Offset::End), |element| element.error().map(|()| element.offset()))
-    };
-    let offset = |partition| match of(&found, partition)? {
-        Offset::End => of(&ends, partition),
+    let ends = offsets_of(native, topic, ends, timeout)?;
+    let since = offsets_of(native, topic, since, timeout)?;
+    let offset = |partition| match found_at(&since, topic, partition)? {
+        Offset::End => found_at(&ends, topic, partition),
         offset => Ok(offset),
     };
     Ok(times.iter().map(|(partition, _)| (*partition, offset(*partition))).collect())

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
@@ -105,9 +104,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if self.repeats.is_news(&error, Instant::now()) {
-            tracing::warn!(%error, reason, "kafka group consumer");
-        }
+        self.repeats.warn(&error, reason, "kafka group consumer");
     }
 }
 
