@@ -191,7 +191,7 @@ impl Sender {
 
     /// Frees what a claim without a call holds.
     pub(super) fn free_claim(&mut self, session: SessionIndex, slot: Option<BulkheadIndex>) {
-        let state = self.sessions.get_mut(session).work();
+        let state = self.sessions.work(session);
         state.reserved = state.reserved.saturating_sub(1);
         state.in_flight = state.in_flight.saturating_sub(1);
         if let Some(bulkhead) = slot {
@@ -213,7 +213,7 @@ impl Sender {
                     .get(&id)
                     .is_some_and(|open| matches!(open.stage, Stage::Calling(c, _) if c == call))
         });
-        let session = self.sessions.get_mut(inflight.session).work();
+        let session = self.sessions.work(inflight.session);
         session.buckets.arrived_by(self.now.wall_us);
         session.pairs.arrived_by(&inflight.orphan.recipient, self.now.wall_us);
         if self.partitions.get(&partition).is_some_and(tenure) {
@@ -312,7 +312,7 @@ impl Sender {
         open.stage = Stage::Settling(next);
         let (session, chat_key, lane) = (open.session, open.chat.clone(), open.lane);
         if queued {
-            self.sessions.get_mut(session).work().count_queued(lane, -1);
+            self.sessions.work(session).count_queued(lane, -1);
         }
         self.publish_by_id(
             partition,
@@ -324,7 +324,7 @@ impl Sender {
         self.set_due(partition, id, None);
         if ends {
             let now_us = self.now.wall_us;
-            let state = self.sessions.get_mut(session).work();
+            let state = self.sessions.work(session);
             if let Some(chat) = state.chats.get_mut(&chat_key) {
                 if queued { chat.forget(id) } else { chat.finish(id) }
             }

@@ -163,10 +163,11 @@ impl Sender {
         }
         // The probes of a session that is known to be broken say nothing of its base URL: on probation itself, that would
         // stay shut to those that work, for as long as nobody but the broken one has anything to send there.
-        if keeps_shut && !url.is_closed() {
+        let counts_all = keeps_shut && !url.is_closed();
+        if counts_all {
             of_url.sessions = 1;
         }
-        if (state.work().circuit.is_closed() || keeps_shut && !url.is_closed())
+        if (counts_all || state.work().circuit.is_closed())
             && let Some(until_us) = url.failed(session, now_us, of_url, &mut jitter)
         {
             self.floor_us = self.floor_us.min(until_us);

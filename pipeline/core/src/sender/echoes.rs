@@ -33,13 +33,9 @@ impl Sender {
         };
         let span = self.span();
         if self.planted(Planted::EvidenceUsedTwice) {
-            self.sessions.get_mut(session).work().bridge.forget_used();
+            self.sessions.work(session).bridge.forget_used();
         }
-        let found = self.sessions.get_mut(session).work().bridge.echo(
-            (recipient.as_str().into(), content),
-            echo,
-            span,
-        );
+        let found = self.sessions.work(session).bridge.echo((recipient.as_str().into(), content), echo, span);
         if let Some(found) = found {
             self.matched(session, found, out);
         }
@@ -150,7 +146,7 @@ impl Sender {
             .print
             .get_or_insert_with(|| Box::new((open.recipient.clone(), command_fingerprint(&open.command))));
         let (print, session) = ((**print).clone(), open.session);
-        self.sessions.get_mut(session).work().bridge.add(id, print, since_ms, stage, most);
+        self.sessions.work(session).bridge.add(id, print, since_ms, stage, most);
     }
 
     /// A message finished before this owner's time may still be echoed.
@@ -169,7 +165,7 @@ impl Sender {
         let session = self.sessions.of(&echo.session_id, partition);
         let print: Print = (echo.recipient.as_str().into(), echo.content);
         let most = self.settings.bridge_candidates_max;
-        self.sessions.get_mut(session).work().bridge.add(id, print, since_ms, stage, most);
+        self.sessions.work(session).bridge.add(id, print, since_ms, stage, most);
         self.plan_look_up(session);
     }
 
@@ -198,7 +194,7 @@ impl Sender {
         let open = self.open(partition, id)?;
         let (session, print) = (open.session, open.print.as_deref()?.clone());
         let submitted = matches!(stage, BridgeStage::Submitted { .. });
-        let found = self.sessions.get_mut(session).work().bridge.advance(*id, &print, stage, span);
+        let found = self.sessions.work(session).bridge.advance(*id, &print, stage, span);
         if submitted && found.is_none() {
             self.plan_look_up(session);
         }
@@ -222,8 +218,7 @@ impl Sender {
         let span = self.span();
         let Some(open) = self.open(partition, id) else { return };
         let (session, Some(print)) = (open.session, open.print.as_deref().cloned()) else { return };
-        if let Some(left) = self.sessions.get_mut(session).work().bridge.told(*id, &print, whatsapp_id, span)
-        {
+        if let Some(left) = self.sessions.work(session).bridge.told(*id, &print, whatsapp_id, span) {
             self.matched(session, left, out);
         }
     }
@@ -233,7 +228,7 @@ impl Sender {
         let span = self.span();
         let Some(open) = self.open(partition, id) else { return };
         let (session, Some(print)) = (open.session, open.print.as_deref().cloned()) else { return };
-        if let Some(left) = self.sessions.get_mut(session).work().bridge.remove(*id, &print, span) {
+        if let Some(left) = self.sessions.work(session).bridge.remove(*id, &print, span) {
             self.matched(session, left, out);
         }
     }
@@ -292,7 +287,7 @@ impl Sender {
     ) {
         let span = self.span();
         let Some((session, print)) = self.looking.remove(&id) else { return };
-        let bridge = &mut self.sessions.get_mut(session).work().bridge;
+        let bridge = &mut self.sessions.work(session).bridge;
         let Some((whatsapp_id, chat_id)) = found else {
             bridge.not_found(id, &print);
             self.plan_look_up(session);

@@ -119,7 +119,7 @@ impl Sender {
                 if self.planted(Planted::SlowingForever) {
                     recovery_us = i64::MAX / 1000;
                 }
-                let state = self.sessions.get_mut(inflight.session).work();
+                let state = self.sessions.work(inflight.session);
                 state.throttled_until_us = state.throttled_until_us.max(until_us);
                 let factor_max = self.settings.slowing_max;
                 state.slowing.throttled(now_us, claimed_at_us, factor_max, recovery_us.saturating_mul(1000));
@@ -129,7 +129,7 @@ impl Sender {
                 bulkhead.throttled_until_us = bulkhead.throttled_until_us.max(until_us);
             }
             ThrottleScope::Pair => {
-                let state = self.sessions.get_mut(inflight.session).work();
+                let state = self.sessions.work(inflight.session);
                 if let Some(chat) = state.chats.get_mut(&open.chat) {
                     chat.throttle(until_us);
                     state.note_held_chat(open.chat.clone());

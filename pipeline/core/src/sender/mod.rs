@@ -418,7 +418,7 @@ impl Sender {
     }
 
     fn wake_session(&mut self, session: SessionIndex, at_us: i64) {
-        let state = self.sessions.get_mut(session).work();
+        let state = self.sessions.work(session);
         if state.wake_us.is_some_and(|old| old <= at_us) {
             return;
         }

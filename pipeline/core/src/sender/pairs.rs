@@ -200,7 +200,7 @@ impl Sender {
         let Some(part) = self.partitions.get_mut(&partition) else { return false };
         let Some(open) = part.open.get_mut(&id) else { return false };
         let session = open.session;
-        let state = self.sessions.get_mut(session).work();
+        let state = self.sessions.work(session);
         if state.pairs.len() >= pairs_max {
             state.pairs.tidy(now_us);
         }

@@ -77,7 +77,7 @@ impl Sender {
         if (open.parked || open.is_scheduled()) && open.may_leave() {
             // One that was due later may have been given a place behind it and be in memory already.
             let (lane, before) = (open.lane, (open.rank.saturating_sub(1), Uuid::max()));
-            let parked = &mut self.sessions.get_mut(session).work().parked[lane as usize];
+            let parked = &mut self.sessions.work(session).parked[lane as usize];
             parked.loaded_to = parked.loaded_to.min(Some(before));
             self.set_due(partition, id, None);
             if let Some(part) = self.partitions.get_mut(&partition) {
@@ -96,7 +96,7 @@ impl Sender {
         let Some(open) = self.open_mut(partition, &id) else { return };
         if std::mem::take(&mut open.parked) {
             let (session, lane) = (open.session, open.lane);
-            self.sessions.get_mut(session).work().count_parked(lane, -1);
+            self.sessions.work(session).count_parked(lane, -1);
         }
     }
 
@@ -127,7 +127,7 @@ impl Sender {
         let found = part.local.queued(&session_id, lane, parked.loaded_to, wanted);
         let more = found.len() == wanted;
         for (rank, id, kept) in found {
-            self.sessions.get_mut(session).work().parked[lane as usize].loaded_to = Some((rank, id));
+            self.sessions.work(session).parked[lane as usize].loaded_to = Some((rank, id));
             if self.load_kept(partition, id, &kept) {
                 // The session is offered by who refills it.
                 self.stand_in_chat(partition, id, Chat::push);
@@ -153,7 +153,7 @@ impl Sender {
         let Some(mut open) = self.open_of(partition, id, kept) else { return false };
         open.in_backlog = true;
         if kept.place == Place::Queue {
-            self.sessions.get_mut(open.session).work().count_parked(open.lane, -1);
+            self.sessions.work(open.session).count_parked(open.lane, -1);
         }
         let Some(part) = self.partitions.get_mut(&partition) else { return false };
         open.recorded = part.strays.remove(&id).unwrap_or_default();
@@ -189,7 +189,7 @@ impl Sender {
         let session = self.sessions.of(&spot.session_id, partition);
         self.sessions.wait_no_more(session, Backlog::one(spot.bytes));
         if spot.place == Place::Queue {
-            self.sessions.get_mut(session).work().count_parked(spot.lane, -1);
+            self.sessions.work(session).count_parked(spot.lane, -1);
         }
     }
 
@@ -205,7 +205,7 @@ impl Sender {
         for (session_id, waiting) in waiting {
             let session = self.sessions.of(&session_id, partition);
             for (lane, backlog) in Lane::ALL.into_iter().zip(waiting.lanes) {
-                self.sessions.get_mut(session).work().parked[lane as usize] =
+                self.sessions.work(session).parked[lane as usize] =
                     super::work::Parked { count: backlog.count, loaded_to: None };
                 self.sessions.wait(session, backlog);
             }
@@ -264,7 +264,7 @@ impl Sender {
             }
             return;
         }
-        self.sessions.get_mut(session).work().count_parked(spot.lane, 1);
+        self.sessions.work(session).count_parked(spot.lane, 1);
         self.offer(session);
     }
 

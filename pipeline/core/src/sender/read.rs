@@ -431,7 +431,7 @@ impl Sender {
         if open.in_backlog {
             self.sessions.wait_no_more(open.session, Backlog::one(open.bytes));
         }
-        let session = self.sessions.get_mut(open.session).work();
+        let session = self.sessions.work(open.session);
         if open.queued {
             session.count_queued(open.lane, -1);
         }
@@ -452,7 +452,7 @@ impl Sender {
             self.free_claim(open.session, open.slot);
         }
         let now_us = self.now.wall_us;
-        self.sessions.get_mut(open.session).work().ready_chat(&open.chat, now_us);
+        self.sessions.work(open.session).ready_chat(&open.chat, now_us);
         self.offer(open.session);
     }
 }

@@ -38,7 +38,7 @@ impl Sender {
             if let Some(open) = self.open_mut(partition, &id) {
                 open.parked = true;
             }
-            self.sessions.get_mut(session).work().count_parked(lane, 1);
+            self.sessions.work(session).count_parked(lane, 1);
             return;
         }
         self.stand_in_chat(partition, id, if back { Chat::push_front } else { Chat::push });
@@ -51,7 +51,7 @@ impl Sender {
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.queued = true;
         let (session, chat, lane) = (open.session, open.chat.clone(), open.lane);
-        let state = self.sessions.get_mut(session).work();
+        let state = self.sessions.work(session);
         state.count_queued(lane, 1);
         push(state.chats.entry(chat.clone()).or_default(), lane, id);
         state.ready_chat(&chat, now_us);
@@ -115,7 +115,7 @@ impl Sender {
         let state = self.sessions.get(session);
         let weight = state.config.as_ref().map_or(1, |config| config.tenant_weight);
         let tenant = state.tenant.clone();
-        self.sessions.get_mut(session).work().in_line = true;
+        self.sessions.work(session).in_line = true;
         self.bulkheads.get(bulkhead).enter(&tenant, weight, session);
     }
 
@@ -125,7 +125,7 @@ impl Sender {
         for bulkhead in self.bulkheads.indices() {
             while self.bulkheads.get(bulkhead).has_slot(now_us) {
                 let Some(session) = self.bulkheads.get(bulkhead).next() else { break };
-                self.sessions.get_mut(session).work().in_line = false;
+                self.sessions.work(session).in_line = false;
                 // It may have been paused, or another claim may have used its time, since it got in line.
                 if self.sessions.get(session).bulkhead == Some(bulkhead) && self.is_ready(session) {
                     self.claim_next(session, out);
@@ -166,12 +166,12 @@ impl Sender {
         let partition = state.partition;
         let Some(id) = state.work().take_head(now_us, share_min) else { return };
         if self.planted(Planted::ChatBusyIgnored) {
-            self.sessions.get_mut(session).work().free_chats(id);
+            self.sessions.work(session).free_chats(id);
         }
         let Some(open) = self.open_mut(partition, &id) else { return };
         open.queued = false;
         let lane = open.lane;
-        self.sessions.get_mut(session).work().count_queued(lane, -1);
+        self.sessions.work(session).count_queued(lane, -1);
         let Some(open) = self.open(partition, &id) else { return };
         if !matches!(open.stage, Stage::Waiting) || self.why_unsent(partition, &id).is_some() {
             self.look_again(partition, id, out);
@@ -263,7 +263,7 @@ impl Sender {
         let now_us = self.now.wall_us;
         let Some(open) = self.open(partition, &id) else { return };
         let (session, chat_key, lane) = (open.session, open.chat.clone(), open.lane);
-        let state = self.sessions.get_mut(session).work();
+        let state = self.sessions.work(session);
         let chat = state.chats.entry(chat_key.clone()).or_default();
         chat.release(id);
         chat.hold(lane, id, until_us);
@@ -298,7 +298,7 @@ impl Sender {
         self.run_message_timers(now_us, out);
         self.run_local_timers(out);
         while let Some((_, session)) = pop_due(&mut self.wakes, now_us) {
-            let work = self.sessions.get_mut(session).work();
+            let work = self.sessions.work(session);
             work.wake_us = None;
             if let Some(next_us) = work.ready_held_chats(now_us) {
                 self.wake_session(session, next_us);
@@ -306,7 +306,7 @@ impl Sender {
             self.offer(session);
         }
         while let Some((_, session)) = pop_due(&mut self.look_ups, now_us) {
-            self.sessions.get_mut(session).work().look_up_due_us = None;
+            self.sessions.work(session).look_up_due_us = None;
             self.look_up(session, out);
         }
         self.forget_expired(out);

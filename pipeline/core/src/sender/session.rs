@@ -369,6 +369,11 @@ impl Sessions {
         &mut self.all[index.0]
     }
 
+    /// The work of a session, made if there is none.
+    pub(super) fn work(&mut self, index: SessionIndex) -> &mut Work {
+        self.get_mut(index).work()
+    }
+
     /// A configuration and the name of its tenant, as the sessions share them.
     pub(super) fn shared(&mut self, config: Box<SessionConfig>) -> (Arc<SessionConfig>, Arc<str>) {
         let config = self.configs.share(config);
