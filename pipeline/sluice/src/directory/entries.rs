@@ -1,6 +1,7 @@
 //! What is kept of a session and an account. There may be a hundred thousand sessions, most of them idle, so what is
 //! asked for with every message stands ready, names that many share are kept once, and the rest is packed.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -12,10 +13,17 @@ use sluice_schemas::{Account, Connection, Facet, Provider, Session, SessionStatu
 use crate::sealing::Secret;
 
 /// A record in its binary form, which takes a small part of the memory.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Packed<T> {
     bytes: Box<[u8]>,
     of: PhantomData<T>,
+}
+
+/// Only the size: there are sealed credentials among the bytes.
+impl<T> fmt::Debug for Packed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packed").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
 }
 
 impl<T: Datum + Default> Packed<T> {
@@ -121,5 +129,19 @@ impl Standing {
 
     pub(super) fn record(&self) -> SessionStatus {
         self.packed.unpack()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_comes_out_whole_and_does_not_show() {
+        let record = Session { session_id: "shop-1".to_owned(), ..Session::default() };
+        let packed = Packed::new(&record);
+        assert_eq!(packed.unpack(), record);
+        let size = packed.bytes.len();
+        assert_eq!(format!("{packed:?}"), format!("Packed {{ bytes: {size}, .. }}"));
     }
 }

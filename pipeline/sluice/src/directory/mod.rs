@@ -238,17 +238,13 @@ impl Directory {
 
     /// Applies a record of `accounts`; none is a tombstone.
     pub fn apply_account(&self, account_id: &str, record: Option<Account>) {
-        let opened = record.map(|record| {
-            let opened = self.open(&sealing::account_owner(account_id), &record.secrets);
-            let opened: Vec<_> = opened.into_iter().map(|(name, secret)| (name.to_owned(), secret)).collect();
-            (record, opened)
-        });
+        let opened =
+            record.as_ref().map(|record| self.open(&sealing::account_owner(account_id), &record.secrets));
         let count = {
             let mut state = self.write();
-            let entry = opened.map(|(record, opened)| {
-                let opened = opened.iter().map(|(name, secret)| (name.as_str(), secret.clone())).collect();
-                Arc::new(AccountEntry { record, secrets: Secrets::new(opened, &mut state.names) })
-            });
+            let secrets = opened.map(|opened| Secrets::new(opened, &mut state.names));
+            let entry = record.zip(secrets);
+            let entry = entry.map(|(record, secrets)| Arc::new(AccountEntry { record, secrets }));
             put(&mut state.accounts, account_id.into(), entry);
             state.accounts.len()
         };
